@@ -1,0 +1,228 @@
+"""The questions asked at the doors: what is this argument, and can it be used?
+
+Shapes are asked of every argument; values only of concrete ones.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+BLOCK_ROWS = 1 << 16
+"""Rows that the host looks at together, so that no check copies large data."""
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether any leaf is a JAX tracer, whose value cannot be looked at."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def as_key(key: Any) -> Array:
+    """A typed PRNG key.
+
+    Raises:
+        TypeError: for anything else, an integer seed or a raw `PRNGKey` array included.
+    """
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape:
+            raise TypeError(f"key must be a single key, not an array of keys with shape {key.shape}")
+        return key
+    raise TypeError(f"key must be a typed key such as jax.random.key(0), not {_described(key)}")
+
+
+def as_count(value: Any, name: str, least: int = 1) -> int:
+    """A whole number of at least `least`.
+
+    Raises:
+        TypeError: if it is not an integer (True, 2.0 and "2" are not).
+        ValueError: if it is too small.
+    """
+    if isinstance(value, bool | np.bool_) or isinstance(value, str):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, not {count}")
+    return count
+
+
+def as_tolerance(tol: Any) -> float:
+    """A finite non-negative number.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is negative or NaN.
+    """
+    try:
+        value = float(tol)
+    except (TypeError, ValueError):
+        raise TypeError(f"tol must be a number, not {tol!r}") from None
+    if not value >= 0:
+        raise ValueError(f"tol must be at least 0, not {value}")
+    return value
+
+
+def as_numbers(value: Any, name: str) -> np.ndarray | Array:
+    """An array of floats or integers: JAX arrays as they are, everything else through NumPy.
+
+    Raises:
+        TypeError: for what holds no real numbers, or holds them sparsely or masked.
+    """
+    if isinstance(value, jax.Array):
+        kind = _kind(value.dtype)
+        if kind not in "fiub":
+            raise TypeError(f"{name} must hold real numbers, not {value.dtype}")
+        return value
+    if hasattr(value, "nnz") and hasattr(value, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix; pass {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.getmaskarray(value).any():
+            raise TypeError(f"{name} is a masked array with masked entries; drop those rows or fill them first")
+        value = value.data
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
+    if array.dtype == object and hasattr(value, "to_numpy"):
+        array = _from_nullable(value, array)
+    kind = _kind(array.dtype)
+    if kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, but has dtype {array.dtype}{_HINTS.get(kind, '')}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_floats(value: Any, name: str, *like: Any) -> Array:
+    """A JAX array in the widest floating dtype among it and `like`; never narrower than float32."""
+    array = as_numbers(value, name)
+    return jnp.asarray(array, float_dtype(array, *like))
+
+
+def float_dtype(*arrays: Any) -> Any:
+    """float64 if an array has it and JAX allows it, else float32."""
+    wide = any(array.dtype == np.float64 for array in arrays)
+    return jnp.float64 if wide and jax.config.jax_enable_x64 else jnp.float32  # pyright: ignore
+
+
+def as_matrix(x: Any, name: str = "x") -> np.ndarray:
+    """Rows on the host, (N, D), in whatever real dtype they came.
+
+    Raises:
+        TypeError: for what holds no real numbers.
+        ValueError: for an empty array or one without two axes.
+    """
+    if is_traced(x):
+        raise TypeError(f"{name} is being traced by JAX: use the pure door `jaxgmm.run` under jit, vmap or jvp")
+    array = np.asarray(as_numbers(x, name))
+    check_rows(array, name)
+    return array
+
+
+def check_rows(array: Any, name: str = "x") -> None:
+    """Ask for rows (N, D) with N, D ≥ 1.
+
+    Raises:
+        ValueError: if the shape is another.
+    """
+    if array.ndim == 1:
+        raise ValueError(
+            f"{name} must have shape (N, D), not {array.shape}: a single column is {name}.reshape(-1, 1), "
+            f"a single row {name}.reshape(1, -1)"
+        )
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (N, D), not {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} is empty: its shape is {array.shape}")
+
+
+def check_finite(x: np.ndarray, weights: np.ndarray, name: str = "x") -> None:
+    """Ask for finite numbers in every row that counts.
+
+    Raises:
+        ValueError: naming the first row and column with NaN or ±inf.
+    """
+    if x.dtype.kind in "iub":
+        return
+    for start in range(0, len(x), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        bad = ~np.isfinite(x[rows]) & (weights[rows] > 0)[:, None]
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise ValueError(
+                f"{name} holds {x[start + row, column]} in row {start + row}, column {column}: drop such rows with "
+                f"{name}[numpy.isfinite({name}).all(axis=1)], or give them sample_weight 0"
+            )
+
+
+def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of rows on the host, (N,), float64; None is 1 for each row.
+
+    Raises:
+        TypeError: if they are not real numbers.
+        ValueError: if they are of another length, negative, not finite or all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(as_numbers(sample_weight, "sample_weight")).astype(np.float64)
+    if weights.shape != (n_rows,):
+        raise ValueError(f"sample_weight must have shape ({n_rows},), one for each row, not {weights.shape}")
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"sample_weight must be finite and at least 0, but holds {weights[row]} in row {row}")
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row")
+    return weights
+
+
+def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
+    """Ask for two rows, and for as many as components.
+
+    Raises:
+        ValueError: if fewer rows have positive weight.
+    """
+    count = int(np.count_nonzero(weights))
+    if count < 2:
+        raise ValueError("x has one row of positive weight: a mixture needs at least two")
+    if count < n_components:
+        raise ValueError(f"n_components is {n_components}, but x has only {count} rows of positive weight")
+
+
+_HINTS = {
+    "O": ": objects; convert to float first",
+    "U": ": strings; convert to float first",
+    "S": ": strings; convert to float first",
+    "T": ": strings; convert to float first",
+    "M": ": dates; convert to numbers first, e.g. days since an origin",
+    "m": ": durations; convert to numbers first, e.g. divide by one day",
+    "c": ": complex; pass real and imaginary parts as columns",
+}
+
+
+def _kind(dtype: Any) -> str:
+    return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
+
+
+def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:
+    """Columns of pandas' nullable numbers arrive as objects; strings stay as they are."""
+    if any(isinstance(entry, str | bytes) for entry in array.ravel()[:1000]):
+        return array
+    try:
+        return table.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        return array
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray | jax.Array):
+        return f"an array of {value.dtype} with shape {value.shape}"
+    return repr(value)

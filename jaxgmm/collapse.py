@@ -1,0 +1,42 @@
+"""Whether a fit degenerated: components without rows, covariances on the prior's floor."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm._types import Mixture
+from jaxgmm.priors import Penalty
+
+
+def n_collapsed(mixture: Mixture, penalty: Penalty) -> Array:
+    """Number of ways in which a mixture has collapsed, (); 0 for a healthy one.
+
+    Counted are components with less mass than one row of average weight; directions in which more than
+    half of a covariance is the prior's; and directions in which it is singular to rounding.
+
+    Args:
+        mixture: the mixture.
+        penalty: the prior it was fitted under, with the columns of its data.
+    """
+    n_features = mixture.n_features
+    columns = penalty.columns
+    eps = float(jnp.finfo(columns.mean.dtype).eps)
+    mass = columns.mass * mixture.weights
+    vanished = mass * columns.count < 0.999 * columns.mass
+
+    covariances = mixture.covs.dense(n_features)
+    per_covariance = jnp.sum(mass, keepdims=True) if covariances.shape[0] < mass.shape[0] else mass
+    floor = penalty.mass / (per_covariance + penalty.mass)
+    unit = jnp.sqrt(columns.unit())
+    relative = jnp.linalg.eigvalsh(covariances / unit[None, :, None] / unit[None, None, :])
+    on_floor = relative <= 2 * floor[:, None]
+
+    variances = jnp.diagonal(covariances, axis1=-2, axis2=-1)
+    unresolved = variances <= 4 * columns.resolution()[None, :]
+    deviations = jnp.sqrt(variances)
+    correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
+    singular = jnp.linalg.eigvalsh(correlation) <= 3 * n_features * eps
+
+    per_direction = jnp.sum(on_floor | singular, axis=-1) + jnp.sum(unresolved, axis=-1)
+    return jnp.sum(vanished) + jnp.sum(per_direction)

@@ -1,0 +1,182 @@
+"""The two representations of covariances that density, sampling and algebra know.
+
+Both hold factors L of Σ = L Lᵀ. A leading axis of 1 is a covariance that all components share; a
+trailing axis of 1 on a diagonal is a scale that all columns share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm._linalg import excess, inverse_lower, product
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dense:
+    """Full covariance matrices.
+
+    Attributes:
+        cholesky: lower triangular factors, (K, D, D), or (1, D, D) where shared.
+    """
+
+    cholesky: Array
+    mixes: ClassVar[bool] = True
+
+    @property
+    def count(self) -> int:
+        """Number of distinct covariances held."""
+        return self.cholesky.shape[-3]
+
+    def solve(self, vectors: Array) -> Array:
+        """L_k⁻¹ v_k for vectors (K, D)."""
+        return jnp.sum(inverse_lower(self.cholesky) * vectors[:, None, :], axis=-1)
+
+    def colour(self, vectors: Array) -> Array:
+        """L_k v_k for vectors (K, D)."""
+        return jnp.sum(self.cholesky * vectors[:, None, :], axis=-1)
+
+    def colour_scatter(self, scatter: Array) -> Array:
+        """L_k A_k L_kᵀ for A (K, D, D)."""
+        factors = jnp.broadcast_to(self.cholesky, scatter.shape)
+        return product("kij,kjl,kml->kim", factors, scatter, factors)
+
+    def inverse(self) -> Array:
+        """L⁻¹, (K, D, D) or (1, D, D): what `whiten` takes."""
+        return inverse_lower(self.cholesky)
+
+    @staticmethod
+    def whiten(inverse: Array, means: Array, columns: Array) -> Array:
+        """L_k⁻¹ (x − μ_k) for columns x (D, C): (K, D, C).
+
+        One product of (K·D, D) by (D, C): a product of a single row by a matrix is what jax #39103
+        miscompiles.
+        """
+        n_features = means.shape[-1]
+        stacked = inverse.reshape(-1, n_features)
+        whitened = product("ij,jc->ic", stacked, columns).reshape(-1, n_features, columns.shape[-1])
+        offsets = jnp.sum(inverse * means[:, None, :], axis=-1)
+        return whitened - offsets[:, :, None]
+
+    def log_det(self, n_features: int) -> Array:
+        """log|Σ|, (K,) or (1,)."""
+        return 2 * jnp.sum(jnp.log(jnp.diagonal(self.cholesky, axis1=-2, axis2=-1)), axis=-1)
+
+    def deviations(self) -> Array:
+        """Standard deviations of the columns, (K, D) or (1, D); of NumPy factors in NumPy."""
+        return (self.cholesky**2).sum(axis=-1) ** 0.5
+
+    def dense(self, n_features: int) -> Array:
+        """Σ, (K, D, D) or (1, D, D)."""
+        return product("...ij,...kj->...ik", self.cholesky, self.cholesky)
+
+    def precision(self, n_features: int) -> Array:
+        """Σ⁻¹, (K, D, D) or (1, D, D)."""
+        inverse = inverse_lower(self.cholesky)
+        return product("...ji,...jk->...ik", inverse, inverse)
+
+    def rescale(self, factors: Array) -> Dense:
+        """Covariances after column j is multiplied by factors[j] > 0, (D,)."""
+        return Dense(self.cholesky * factors[None, :, None])
+
+    def trace_solve(self, scatter: Array) -> Array:
+        """Σ_k tr(Σ_k⁻¹ S_k), (), for S dense (·, D, D) or diagonal (·, D)."""
+        inverse = inverse_lower(self.cholesky)
+        if scatter.ndim == 2:
+            return jnp.sum(inverse**2 * scatter[:, None, :])
+        shape = jnp.broadcast_shapes(inverse.shape, scatter.shape)
+        inverse, scatter = jnp.broadcast_to(inverse, shape), jnp.broadcast_to(scatter, shape)
+        return jnp.sum(product("kij,kjl->kil", inverse, scatter) * inverse)
+
+    def divergence(self, other: Dense, n_features: int) -> Array:
+        """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,).
+
+        With T = L_other⁻¹ L: Σ_{i>j} ½T_ij² + Σ_i ½(T_ii² − 1 − 2 log T_ii), free of cancellation.
+        """
+        ratio = product("kij,kjl->kil", inverse_lower(other.cholesky), self.cholesky)
+        below = 0.5 * jnp.sum(jnp.tril(ratio, -1) ** 2, axis=(-2, -1))
+        return below + jnp.sum(excess(jnp.diagonal(ratio, axis1=-2, axis2=-1)), axis=-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Diagonal:
+    """Diagonal covariance matrices.
+
+    Attributes:
+        scale: standard deviations, (K, D), or with an axis of 1 where components or columns share one.
+    """
+
+    scale: Array
+    mixes: ClassVar[bool] = False
+
+    @property
+    def count(self) -> int:
+        """Number of distinct covariances held."""
+        return self.scale.shape[-2]
+
+    def solve(self, vectors: Array) -> Array:
+        """L_k⁻¹ v_k for vectors (K, D)."""
+        return vectors / self.scale
+
+    def colour(self, vectors: Array) -> Array:
+        """L_k v_k for vectors (K, D)."""
+        return vectors * self.scale
+
+    def colour_scatter(self, scatter: Array) -> Array:
+        """L_k A_k L_kᵀ for A dense (K, D, D) or diagonal (K, D)."""
+        if scatter.ndim == 2:
+            return scatter * self.scale**2
+        return scatter * self.scale[:, :, None] * self.scale[:, None, :]
+
+    def inverse(self) -> Array:
+        """L⁻¹, the reciprocal scales: what `whiten` takes."""
+        return 1 / self.scale
+
+    @staticmethod
+    def whiten(inverse: Array, means: Array, columns: Array) -> Array:
+        """L_k⁻¹ (x − μ_k) for columns x (D, C): (K, D, C)."""
+        return (columns[None, :, :] - means[:, :, None]) * inverse[:, :, None]
+
+    def log_det(self, n_features: int) -> Array:
+        """log|Σ|, (K,) or (1,)."""
+        shared = n_features // self.scale.shape[-1]
+        return 2 * shared * jnp.sum(jnp.log(self.scale), axis=-1)
+
+    def deviations(self) -> Array:
+        """Standard deviations of the columns, as held."""
+        return self.scale
+
+    def dense(self, n_features: int) -> Array:
+        """Σ, (K, D, D) or (1, D, D)."""
+        return self._diagonal(self.scale**2, n_features)
+
+    def precision(self, n_features: int) -> Array:
+        """Σ⁻¹, (K, D, D) or (1, D, D)."""
+        return self._diagonal(self.scale**-2, n_features)
+
+    def rescale(self, factors: Array) -> Diagonal:
+        """Covariances after column j is multiplied by factors[j] > 0, (D,); all equal where D share one."""
+        return Diagonal(self.scale * factors[None, : self.scale.shape[-1]])
+
+    def trace_solve(self, scatter: Array) -> Array:
+        """Σ_k tr(Σ_k⁻¹ S_k), (), for S dense (·, D, D), diagonal (·, D) or scalar (K,)."""
+        if scatter.ndim == 3:
+            scatter = jnp.diagonal(scatter, axis1=-2, axis2=-1)
+        if scatter.ndim == 1:
+            scatter = scatter[:, None]
+        return jnp.sum(scatter / self.scale**2)
+
+    def divergence(self, other: Diagonal, n_features: int) -> Array:
+        """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,)."""
+        shared = n_features // self.scale.shape[-1]
+        return shared * jnp.sum(excess(self.scale / other.scale), axis=-1)
+
+    def _diagonal(self, values: Array, n_features: int) -> Array:
+        eye = jnp.eye(n_features, dtype=values.dtype)
+        return values[..., :, None] * eye.reshape(*[1] * (values.ndim - 1), *eye.shape)

@@ -1,0 +1,195 @@
+"""The host door: checks, scales, starts, restarts, shows progress, can be interrupted."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxgmm._protocols import Algorithm, Family
+from jaxgmm._types import FitResult, Mixture, Restarts, Status
+from jaxgmm.checks import (
+    as_count,
+    as_key,
+    as_matrix,
+    as_numbers,
+    as_tolerance,
+    as_weights,
+    check_enough_rows,
+    check_finite,
+    float_dtype,
+    is_traced,
+)
+from jaxgmm.data import Rows
+from jaxgmm.em import EM, labelled_moments, maximise
+from jaxgmm.families import family_of
+from jaxgmm.initialise import check_method
+from jaxgmm.mixtures import project
+from jaxgmm.priors import Penalty, Ridge, prepare
+from jaxgmm.restarts import choose, climb_all, end_all, start_drawn, start_given
+from jaxgmm.scaling import Units, check_representable, measure, standardise, to_host
+
+
+def fit(
+    key: Array,
+    x: Any,
+    n_components: int,
+    sample_weight: Any = None,
+    *,
+    covariance_type: Any = "full",
+    algorithm: Algorithm = EM(),
+    prior: Any = Ridge(),
+    init: str | Mixture | ArrayLike = "k-means++",
+    n_init: int = 5,
+    max_iter: int = 1000,
+    tol: float = 1e-6,
+    progress: bool = False,
+) -> FitResult:
+    """Fit a mixture of K Gaussians to rows: the host door.
+
+    Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ) by `algorithm` from `n_init` starts at once, and returns the
+    one with the best finite objective that has not collapsed. Columns are centred and scaled in float64
+    first, so that the fit is the same in any units; the result is in the user's. Ctrl-C returns the best
+    so far, with status `INTERRUPTED`.
+
+    Args:
+        key: a typed key, `jax.random.key(0)`.
+        x: rows, (N, D): an array, or a table of numbers.
+        n_components: K.
+        sample_weight: non-negative weights, (N,); a row of weight zero counts as left out.
+        covariance_type: "full", "tied", "diag", "spherical", or a family.
+        algorithm: `EM()` or `Gradient(optimizer)`.
+        prior: `Ridge()`, or None for maximum likelihood.
+        init: "k-means++", "k-means", "random-rows" or "random-responsibilities"; or labels (N,),
+            responsibilities (N, K) or a `Mixture`, from which there is one start.
+        n_init: number of starts.
+        max_iter: most iterations of each.
+        tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
+        progress: whether to show a bar.
+
+    Returns:
+        The fit, in float64 if JAX allows it and x is float64, else in float32.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, x is traced or holds no real numbers.
+        ValueError: if an argument has a bad value or shape, x holds NaN or infinity, or the result cannot
+            be represented in its dtype.
+    """
+    if is_traced(x, sample_weight):
+        raise TypeError("fit works on the host, but x is being traced by JAX: use `jaxgmm.run` under jit, vmap or jvp")
+    key, family = as_key(key), family_of(covariance_type)
+    n_components, n_init = as_count(n_components, "n_components"), as_count(n_init, "n_init")
+    max_iter, tol = as_count(max_iter, "max_iter"), as_tolerance(tol)
+    x = as_matrix(x)
+    weights = as_weights(sample_weight, len(x))
+    check_finite(x, weights)
+    check_enough_rows(weights, n_components)
+    dtype = float_dtype(x)
+    units = measure(x, weights, family, dtype)
+    # Weights of average 1 keep float32 away from its limits.
+    weight_unit = float(weights.sum() / np.count_nonzero(weights))
+    data = Rows(jnp.asarray(standardise(x, weights, units, dtype)), jnp.asarray(weights / weight_unit, dtype))
+    if isinstance(init, str):
+        check_method(init)
+        climbs, penalty = start_drawn(
+            algorithm, jax.random.split(key, n_init), data, prior, n_components, init, family, max_iter
+        )
+    else:
+        given = _given_start(init, data, units, n_components, family, prior, dtype)
+        climbs, penalty = start_given(algorithm, given, data, prior, max_iter)
+    climbs, interrupted = climb_all(algorithm, climbs, data, penalty, tol, max_iter, progress)
+    fits, collapses = jax.device_get(end_all(climbs, penalty, tol))
+    best, restarts = choose(fits, collapses, interrupted)
+    return _in_users_units(best, restarts, units, weights, weight_unit, jax.device_get(penalty), dtype)
+
+
+def _in_users_units(
+    fitted: FitResult,
+    restarts: Restarts,
+    units: Units,
+    weights: np.ndarray,
+    weight_unit: float,
+    penalty: Penalty,
+    dtype: Any,
+) -> FitResult:
+    """Map a fit of scaled rows back; densities take the Jacobian of the scaling, in float64."""
+    mixture = units.restore(to_host(fitted.mixture))
+    if fitted.status not in (Status.COLLAPSED, Status.NONFINITE):
+        check_representable(mixture, dtype)
+    log_volume = float(np.sum(np.log(units.scale)))
+    data_shift = float(weights.sum()) * log_volume
+    prior_shift = weight_unit * float(penalty.mass) * fitted.mixture.covs.count * log_volume
+
+    def number(value: Any, shift: float) -> Array:
+        return jnp.asarray(weight_unit * np.asarray(value, np.float64) - shift, dtype)
+
+    return FitResult(
+        mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture),
+        log_likelihood=number(fitted.log_likelihood, data_shift),
+        objective=number(fitted.objective, data_shift + prior_shift),
+        n_iter=jnp.asarray(fitted.n_iter),
+        n_passes=jnp.asarray(fitted.n_passes),
+        status=Status(int(fitted.status)),  # pyright: ignore[reportArgumentType]
+        history=number(fitted.history, data_shift + prior_shift),
+        restarts=Restarts(
+            objective=number(restarts.objective, data_shift + prior_shift),
+            status=jnp.asarray(restarts.status, jnp.int32),
+            n_iter=jnp.asarray(restarts.n_iter),
+        ),
+    )
+
+
+def _given_start(
+    init: Any, data: Rows, units: Units, n_components: int, family: Family, prior: Any, dtype: Any
+) -> Mixture:
+    """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1."""
+    n_rows, n_features = data.x.shape
+    if isinstance(init, Mixture):
+        if (init.n_components, init.n_features) != (n_components, n_features):
+            raise ValueError(
+                f"init has {init.n_components} components in {init.n_features} columns, "
+                f"but n_components is {n_components} and x has {n_features} columns"
+            )
+        mixture = units.standardise(to_host(project(init, family)))
+        mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
+    else:
+        resp = _as_responsibilities(init, n_rows, n_components)
+        mixture = _from_responsibilities(data, jnp.asarray(resp, dtype), family, prior)
+    return jax.tree.map(lambda leaf: leaf[None], mixture)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _from_responsibilities(data: Rows, resp: Array, family: Family, prior: Any) -> Mixture:
+    columns = data.columns()
+    moments = labelled_moments(data, resp, columns.mean, family.statistic)
+    return maximise(moments, family, prepare(prior, columns))
+
+
+def _as_responsibilities(init: Any, n_rows: int, n_components: int) -> np.ndarray:
+    array = np.asarray(as_numbers(init, "init"))
+    if array.shape == (n_rows,):
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"init as labels must hold integers, not {array.dtype}")
+        beyond = (array < 0) | (array >= n_components)
+        if beyond.any():
+            row = int(np.argmax(beyond))
+            raise ValueError(f"init labels row {row} with {array[row]}, but labels run from 0 to {n_components - 1}")
+        missing = np.setdiff1d(np.arange(n_components), array)
+        if missing.size:
+            raise ValueError(f"init labels no row with {missing[0]}: each of the {n_components} components needs one")
+        return np.eye(n_components)[array]
+    if array.shape != (n_rows, n_components):
+        raise ValueError(
+            f"init must be a name, a Mixture, labels ({n_rows},) or responsibilities ({n_rows}, {n_components}), "
+            f"not an array of shape {array.shape}"
+        )
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        row, k = np.argwhere(bad)[0]
+        raise ValueError(f"init as responsibilities must be at least 0, but holds {array[row, k]} in row {row}")
+    return array

@@ -1,0 +1,223 @@
+"""Starts: pure, keyed, weighted. Draws are by inverse CDF over the weights, so padding changes none."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxgmm._protocols import Family
+from jaxgmm._types import Mixture
+from jaxgmm.checks import (
+    as_count,
+    as_floats,
+    as_key,
+    as_weights,
+    check_enough_rows,
+    check_finite,
+    check_rows,
+    is_traced,
+)
+from jaxgmm.data import Rows, as_rows
+from jaxgmm.em import labelled_moments, maximise
+from jaxgmm.families import family_of
+from jaxgmm.moments import DIAGONAL, gather, merge
+from jaxgmm.priors import Penalty, prepare
+from jaxgmm.scaling import units_of
+
+METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
+"""Names of the starts that need only a key."""
+
+_LLOYD_ITERATIONS = 50
+
+
+def initialize(
+    key: Array,
+    x: ArrayLike,
+    n_components: int,
+    sample_weight: ArrayLike | None = None,
+    *,
+    method: str = "k-means++",
+    covariance_type: Any = "full",
+    prior: Any = None,
+) -> Mixture:
+    """A start for `run`. Distances are taken in columns scaled by their standard deviations.
+
+    "k-means++": greedy seeds (Arthur & Vassilvitskii 2007, the best of 2 + log K candidates at each
+    step), each row to its nearest. "k-means": Lloyd's iterations from there (Lloyd 1982).
+    "random-rows": K different rows as means, the covariance of all rows. "random-responsibilities":
+    an M-step from uniform draws on the simplex.
+
+    Args:
+        key: a typed key, `jax.random.key(0)`.
+        x: rows, (N, D).
+        n_components: K; static.
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        method: one of the four names; static.
+        covariance_type: a name or a family.
+        prior: `Ridge`, or None.
+
+    Returns:
+        The start, in the family.
+
+    Raises:
+        TypeError: if the key is not typed, or x holds no real numbers.
+        ValueError: if the method is not known, shapes do not match, or, where they are concrete, values
+            are not finite, weights are bad or rows fewer than components.
+    """
+    key, n_components = as_key(key), as_count(n_components, "n_components")
+    check_method(method)
+    x = as_floats(x, "x")
+    check_rows(x)
+    data = as_rows(x, sample_weight)
+    if not is_traced(data):
+        weights = as_weights(sample_weight, x.shape[0])
+        check_finite(np.asarray(x), weights)
+        check_enough_rows(weights, n_components)
+    return _initialize(key, data, n_components, method, family_of(covariance_type), prior)
+
+
+def check_method(method: Any) -> None:
+    """Ask for a known start.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if method not in METHODS:
+        raise ValueError(f"a start must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _initialize(key: Array, data: Rows, n_components: int, method: str, family: Family, prior: Any) -> Mixture:
+    return start(key, data, n_components, method, family, prepare(prior, data.columns()))
+
+
+def start(key: Array, data: Rows, n_components: int, method: str, family: Family, penalty: Penalty) -> Mixture:
+    """A start under a prepared prior; see `initialize`."""
+    if method == "random-responsibilities":
+        draws = jax.random.exponential(key, (data.x.shape[0], n_components), data.x.dtype)
+        resp = draws / jnp.sum(draws, axis=1, keepdims=True)
+        moments = labelled_moments(data, resp, penalty.columns.mean, family.statistic)
+        return maximise(moments, family, penalty)
+    if method == "random-rows":
+        return _about_rows(_draw_rows(key, data.weights, n_components), data, family, penalty)
+    scale = units_of(penalty.columns, family).scale
+    seeds = _greedy_seeds(key, data, n_components, scale)
+    if method == "k-means":
+        seeds = _lloyd(seeds, data, scale)
+    return _about_centres(seeds, data, scale, family, penalty)
+
+
+def _draw(uniform: Array, mass: Array) -> Array:
+    """The index whose share of the mass holds `uniform` in [0, 1), by inverse CDF."""
+    cumulative = jnp.cumsum(mass)
+    below = 1 - float(jnp.finfo(mass.dtype).eps)
+    target = jnp.minimum(uniform, below) * cumulative[-1]
+    return jnp.minimum(jnp.searchsorted(cumulative, target, side="right"), mass.shape[0] - 1)
+
+
+def _draw_rows(key: Array, weights: Array, n_draws: int) -> Array:
+    """Indices of different rows, (n_draws,), each drawn with probability in proportion to its weight."""
+    uniforms = jax.random.uniform(key, (n_draws,), weights.dtype)
+
+    def draw(left: Array, uniform: Array) -> tuple[Array, Array]:
+        index = _draw(uniform, left)
+        return left.at[index].set(0.0), index
+
+    return lax.scan(draw, weights, uniforms)[1]
+
+
+def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Array:
+    """Greedy k-means++ seeds, (K, D): at each step the candidate that leaves the least distance."""
+    n_candidates = 2 + int(np.log(n_components))
+    key_first, key_rest = jax.random.split(key)
+    counted = data.weights > 0
+    rows = jnp.where(counted[:, None], data.x, 0.0)
+
+    def distances(seed: Array) -> Array:
+        return jnp.sum(((rows - seed[None, :]) / scale[None, :]) ** 2, axis=1)
+
+    first = rows[_draw(jax.random.uniform(key_first, (), rows.dtype), data.weights)]
+
+    def add(nearest: Array, uniforms: Array) -> tuple[Array, Array]:
+        mass = data.weights * nearest
+        # Every distinct row may be a seed already: then any row will do.
+        mass = jnp.where(jnp.sum(mass) > 0, mass, data.weights)
+        candidates = rows[jax.vmap(_draw, (0, None))(uniforms, mass)]
+        after = jax.vmap(lambda seed: jnp.minimum(nearest, distances(seed)))(candidates)
+        best = jnp.argmin(jnp.sum(data.weights[None, :] * after, axis=1))
+        return after[best], candidates[best]
+
+    uniforms = jax.random.uniform(key_rest, (n_components - 1, n_candidates), rows.dtype)
+    others = lax.scan(add, distances(first), uniforms)[1]
+    return jnp.concatenate([first[None], others])
+
+
+def _lloyd(centres: Array, data: Rows, scale: Array) -> Array:
+    """Lloyd's k-means from given centres, (K, D); a centre without rows stays."""
+
+    def unsettled(carried: tuple[Array, Array, Array]) -> Array:
+        return (carried[1] > 1e-4) & (carried[2] < _LLOYD_ITERATIONS)
+
+    def iterate(carried: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        centres, _, iteration = carried
+
+        def chunk(x: Array, weights: Array) -> tuple[Array, Array]:
+            nearest = _one_hot_nearest(x, centres, scale) * weights[None, :]
+            shift = jnp.where((weights > 0)[None, None, :], x.T[None] - centres[:, :, None], 0.0)
+            return jnp.sum(nearest, axis=1), jnp.sum(nearest[:, None, :] * shift, axis=2)
+
+        def combine(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+            return a[0] + b[0], a[1] + b[1]
+
+        mass, shift = data.fold(centres.size, chunk, combine)
+        shift = shift / jnp.where(mass > 0, mass, 1.0)[:, None]
+        return centres + shift, jnp.max(jnp.abs(shift) / scale[None, :]), iteration + 1
+
+    begun = (centres, jnp.full((), jnp.inf, centres.dtype), jnp.zeros((), jnp.int32))
+    return lax.while_loop(unsettled, iterate, begun)[0]
+
+
+def _one_hot_nearest(x: Array, centres: Array, scale: Array) -> Array:
+    """1 where a centre is a row's nearest, (K, C)."""
+    distances = jnp.sum(((x.T[None] - centres[:, :, None]) / scale[None, :, None]) ** 2, axis=1)
+    return jax.nn.one_hot(jnp.argmin(distances, axis=0), centres.shape[0], axis=0, dtype=x.dtype)
+
+
+def _about_centres(centres: Array, data: Rows, scale: Array, family: Family, penalty: Penalty) -> Mixture:
+    """An M-step with each row at its nearest centre.
+
+    Every covariance also sees D + 1 pseudo-rows of the variance within clusters, and at least 1e-4 of the
+    columns', so that a cluster of few rows does not start collapsed.
+    """
+    n_features = centres.shape[1]
+
+    def chunk(x: Array, weights: Array) -> Any:
+        nearest = _one_hot_nearest(x, centres, scale) * weights[None, :]
+        points = jnp.where((weights > 0)[None, :], x.T - penalty.columns.mean[:, None], 0.0)[None]
+        return gather(nearest, points, family.statistic), gather(nearest, points, DIAGONAL)
+
+    def combine(a: Any, b: Any) -> Any:
+        return merge(a[0], b[0]), merge(a[1], b[1])
+
+    moments, diagonal = data.fold(2 * centres.size, chunk, combine)
+    columns = penalty.columns
+    within = jnp.maximum(jnp.sum(diagonal.scatter, axis=0) / columns.mass, 1e-4 * columns.unit())
+    pseudo = (n_features + 1) * columns.mass / columns.count
+    shrunk = Penalty(penalty.mass + pseudo, penalty.scatter + pseudo * within, columns)
+    moments = moments._replace(mean=moments.mean + columns.mean[None, :])
+    return maximise(moments, family, shrunk)
+
+
+def _about_rows(indices: Array, data: Rows, family: Family, penalty: Penalty) -> Mixture:
+    """Equal weights, chosen rows as means, and the covariance of all rows."""
+    n_components = indices.shape[0]
+    equal = jnp.full((data.x.shape[0], n_components), 1 / n_components, data.x.dtype)
+    alike = maximise(labelled_moments(data, equal, penalty.columns.mean, family.statistic), family, penalty)
+    return dataclasses.replace(alike, means=data.x[indices])

@@ -1,0 +1,135 @@
+"""The one loop in the library, and the pure door to it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxgmm._linalg import finite
+from jaxgmm._protocols import Algorithm
+from jaxgmm._types import FitResult, Info, Mixture, Status
+from jaxgmm.checks import as_count
+from jaxgmm.collapse import n_collapsed
+from jaxgmm.data import as_data
+from jaxgmm.priors import Penalty, prepare
+
+
+class Climb(NamedTuple):
+    """A fit under way.
+
+    Attributes:
+        state: the algorithm's.
+        info: of the last step.
+        n_iter: iterations so far, ().
+        n_passes: passes over the data so far, ().
+        history: objective after each iteration, NaN ahead, (max_iter,).
+    """
+
+    state: Any
+    info: Info
+    n_iter: Array
+    n_passes: Array
+    history: Array
+
+
+def run(
+    algorithm: Algorithm,
+    mixture: Mixture,
+    x: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    prior: Any = None,
+    max_iter: int = 1000,
+    tol: ArrayLike = 1e-6,
+) -> FitResult:
+    """Climb from a start, in its family: the pure door, under jit, vmap and jvp.
+
+    Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ). Stops when the algorithm's own estimate of the gain that
+    remains, per unit weight, falls below `tol`: an estimate, from the decay of EM's gains or the
+    settling of an optimiser. A `tol` below what the dtype resolves (about 1e-7 in float32) ends in
+    `CONVERGED` once steps are rounding. Values are not checked: bad ones show in `status`. Columns are
+    not scaled; `fit` does that.
+
+    Args:
+        algorithm: `EM()` or `Gradient(optimizer)`.
+        mixture: the start.
+        x: rows, (N, D), or another `Data`.
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        prior: `Ridge`, or None for maximum likelihood.
+        max_iter: most iterations; static, since it sizes the history.
+        tol: gain per unit weight, in nats, below which to stop; 0 runs exactly `max_iter` iterations.
+
+    Returns:
+        The fit; `status` is `CONVERGED`, `MAX_ITER`, `NONFINITE` or `COLLAPSED`.
+
+    Raises:
+        ValueError: if shapes do not match, or `max_iter` is below 1.
+    """
+    max_iter = as_count(max_iter, "max_iter")
+    mixture, data = as_data(mixture, x, sample_weight)
+    return _run(algorithm, mixture, data, prior, tol, max_iter)
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _run(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
+    penalty = prepare(prior, data.columns())
+    climb = begin(algorithm, mixture, data, penalty, max_iter)
+    return end(advance(algorithm, climb, data, penalty, tol, max_iter), penalty, tol)
+
+
+def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, max_iter: int) -> Climb:
+    """A climb at its start."""
+    state, info = algorithm.init(mixture, data, penalty)
+    history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
+    return Climb(state, info, jnp.zeros((), jnp.int32), info.n_passes, history)
+
+
+def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
+    """Whether a climb has neither converged, run out nor failed, ()."""
+    unconverged = ~_converged(climb, penalty, tol)
+    return unconverged & (climb.n_iter < climb.history.shape[-1]) & jnp.isfinite(climb.info.objective)
+
+
+def advance(
+    algorithm: Algorithm, climb: Climb, data: Any, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
+) -> Climb:
+    """Up to `n_steps` more iterations, fewer where the climb ends."""
+    until = climb.n_iter + n_steps
+
+    def unfinished(climb: Climb) -> Array:
+        return going(climb, penalty, tol) & (climb.n_iter < until)
+
+    def step(climb: Climb) -> Climb:
+        state, info = algorithm.step(climb.state, data, penalty)
+        history = climb.history.at[climb.n_iter].set(info.objective)
+        return Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history)
+
+    return lax.while_loop(unfinished, step, climb)
+
+
+def end(climb: Climb, penalty: Penalty, tol: ArrayLike) -> FitResult:
+    """What a climb came to."""
+    mixture, objective = climb.state.mixture, climb.info.objective
+    status = jnp.where(_converged(climb, penalty, tol), Status.CONVERGED, Status.MAX_ITER)
+    status = jnp.where(n_collapsed(mixture, penalty) > 0, Status.COLLAPSED, status)
+    sound = jnp.isfinite(objective) & finite((mixture.means, mixture.covs))
+    sound = sound & jnp.all(mixture.log_weights <= 0.01)
+    return FitResult(
+        mixture=mixture,
+        log_likelihood=climb.state.log_likelihood,
+        objective=objective,
+        n_iter=climb.n_iter,
+        n_passes=climb.n_passes,
+        status=jnp.where(sound, status, Status.NONFINITE).astype(jnp.int32),
+        history=climb.history,
+        restarts=None,
+    )
+
+
+def _converged(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
+    return climb.info.gain < jnp.asarray(tol, climb.info.gain.dtype) * penalty.columns.mass

@@ -1,0 +1,146 @@
+"""Moments as a commutative monoid: gathered from rows, merged, pooled over components.
+
+Sample weights, chunks, streams and devices are one operation: merge (Chan, Golub & LeVeque 1979).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxgmm._linalg import product
+from jaxgmm._types import Columns, Moments
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+    """The part of the scatter that a family needs.
+
+    Attributes:
+        name: as it stands in messages.
+        products: whether products of two different columns are needed, or squares alone.
+        reduce: from per-component scatter, (K, D, D) or (K, D), to the statistic.
+    """
+
+    name: str
+    products: bool
+    reduce: Callable[[Array], Array]
+
+    def scatter(self, weights: Array, residuals: Array) -> Array:
+        """Σ_c weights[k, c] residuals[k, :, c] residuals[k, :, c]ᵀ, reduced."""
+        weighted = residuals * weights[:, None, :]
+        if self.products:
+            return self.reduce(product("kic,kjc->kij", weighted, residuals))
+        return self.reduce(jnp.sum(weighted * residuals, axis=-1))
+
+    def of_dense(self, scatter: Array) -> Array:
+        """The statistic of dense scatter (K, D, D)."""
+        return self.reduce(scatter if self.products else jnp.diagonal(scatter, axis1=-2, axis2=-1))
+
+
+DENSE = Statistic("dense", True, lambda scatter: scatter)
+POOLED = Statistic("pooled", True, lambda scatter: jnp.sum(scatter, axis=0, keepdims=True))
+DIAGONAL = Statistic("diagonal", False, lambda scatter: scatter)
+SCALAR = Statistic("scalar", False, lambda scatter: jnp.sum(scatter, axis=-1))
+
+
+def statistic_of(moments: Moments) -> Statistic:
+    """The statistic that moments hold, told by the shape of their scatter."""
+    if moments.scatter.ndim == 3:
+        shared = moments.scatter.shape[0] == 1 and moments.mass.shape[0] > 1
+        return POOLED if shared else DENSE
+    return DIAGONAL if moments.scatter.ndim == 2 else SCALAR
+
+
+def convert(moments: Moments, statistic: Statistic) -> Moments:
+    """The same moments in a statistic that holds less.
+
+    Raises:
+        ValueError: if the statistic needs what the moments no longer hold.
+    """
+    held = statistic_of(moments)
+    if held is statistic:
+        return moments
+    if held is DENSE:
+        return moments._replace(scatter=statistic.of_dense(moments.scatter))
+    if held is DIAGONAL and not statistic.products:
+        return moments._replace(scatter=statistic.reduce(moments.scatter))
+    raise ValueError(f"moments hold {held.name} scatter, from which no {statistic.name} scatter can be had")
+
+
+def gather(weights: Array, points: Array, statistic: Statistic) -> Moments:
+    """Moments of points, central to rounding: the mean first, then residuals about it.
+
+    Args:
+        weights: non-negative, (K, C).
+        points: as component k sees them, (K, D, C), or (1, D, C) where all see the same.
+        statistic: what to hold of the scatter.
+    """
+    mass = jnp.sum(weights, axis=-1)
+    seen = jnp.broadcast_to(points, (weights.shape[0], *points.shape[1:]))
+    first = product("kc,kdc->kd", weights, seen)
+    mean = first / _nonzero(mass)[:, None]
+    return Moments(mass=mass, mean=mean, scatter=statistic.scatter(weights, points - mean[:, :, None]))
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of two sets of rows together; associative and commutative to rounding.
+
+    With δ = mean_b − mean_a: S = S_a + S_b + (N_a N_b / N) δ δᵀ (Chan, Golub & LeVeque 1979).
+    """
+    mass = a.mass + b.mass
+    shift = (b.mean - a.mean)[:, :, None]
+    share = b.mass / _nonzero(mass)
+    between = statistic_of(a).scatter((a.mass * share)[:, None], shift)
+    return Moments(mass=mass, mean=a.mean + share[:, None] * shift[:, :, 0], scatter=a.scatter + b.scatter + between)
+
+
+def pool(moments: Moments, axis_name: str | None = None) -> Moments:
+    """Merge n moments at once: over a leading axis, or over a named axis of `vmap` or `shard_map`.
+
+    Args:
+        moments: with a leading axis on every leaf, or one device's share where `axis_name` is given.
+        axis_name: the named axis to merge over.
+    """
+    if axis_name is None:
+        mass, mean, scatter = jnp.sum(moments.mass, axis=0), moments.mean, jnp.sum(moments.scatter, axis=0)
+        pooled = jnp.sum(moments.mass[:, :, None] * mean, axis=0) / _nonzero(mass)[:, None]
+        shifts = jnp.moveaxis(mean - pooled[None], 0, -1)
+        like = Moments(mass, pooled, scatter)
+        between = statistic_of(like).scatter(moments.mass.T, shifts)
+        return like._replace(scatter=scatter + between)
+    mass = lax.psum(moments.mass, axis_name)
+    pooled = lax.psum(moments.mass[:, None] * moments.mean, axis_name) / _nonzero(mass)[:, None]
+    shift = (moments.mean - pooled)[:, :, None]
+    between = statistic_of(moments).scatter(moments.mass[:, None], shift)
+    return Moments(mass=mass, mean=pooled, scatter=lax.psum(moments.scatter + between, axis_name))
+
+
+def total(moments: Moments) -> Moments:
+    """Moments of all components as one, K = 1, in the same statistic."""
+    held = statistic_of(moments)
+    mass = jnp.sum(moments.mass, keepdims=True)
+    mean = jnp.sum(moments.mass[:, None] * moments.mean, axis=0, keepdims=True) / _nonzero(mass)[:, None]
+    shifts = (moments.mean - mean).T[None]
+    between = held.scatter(moments.mass[None], shifts)
+    return Moments(mass=mass, mean=mean, scatter=jnp.sum(moments.scatter, axis=0, keepdims=True) + between)
+
+
+def columns_of(moments: Moments) -> Columns:
+    """The columns as a whole, as far as moments tell: scalar scatter gives all columns one variance."""
+    whole = total(moments)
+    n_features = whole.mean.shape[-1]
+    held = statistic_of(whole)
+    if held is SCALAR:
+        scatter = jnp.broadcast_to(whole.scatter / n_features, (n_features,))
+    else:
+        scatter = convert(whole, DIAGONAL).scatter[0]
+    mass = whole.mass[0]
+    return Columns(mass=mass, count=mass, mean=whole.mean[0], variance=scatter / _nonzero(mass))
+
+
+def _nonzero(mass: Array) -> Array:
+    return jnp.where(mass > 0, mass, 1.0)

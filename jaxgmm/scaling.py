@@ -1,0 +1,144 @@
+"""Units: columns centred and scaled, and mixtures carried between units.
+
+On the host columns are measured and scaled in float64, block by block, before any float32 arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._protocols import Family
+from jaxgmm._types import Columns, Mixture
+from jaxgmm.checks import BLOCK_ROWS
+
+_SPACING = 1e-3
+"""Largest spacing of a mean's floating-point neighbours, in standard deviations."""
+
+
+class Units(NamedTuple):
+    """x = shift + scale · z, column by column.
+
+    Attributes:
+        shift: (D,).
+        scale: positive, (D,); all equal for families that one common scale alone keeps.
+    """
+
+    shift: Array
+    scale: Array
+
+    def standardise(self, mixture: Mixture) -> Mixture:
+        """A mixture of x as the mixture of z."""
+        means = (mixture.means - self.shift[None, :]) / self.scale[None, :]
+        return Mixture(mixture.log_weights, means, mixture.covs.rescale(1 / self.scale), mixture.family)
+
+    def restore(self, mixture: Mixture) -> Mixture:
+        """A mixture of z as the mixture of x."""
+        means = self.shift[None, :] + mixture.means * self.scale[None, :]
+        return Mixture(mixture.log_weights, means, mixture.covs.rescale(self.scale), mixture.family)
+
+
+def units_of(columns: Columns, family: Family) -> Units:
+    """The columns' means and standard deviations, or their root mean square where the family needs one."""
+    if family.scales_columns:
+        return Units(columns.mean, jnp.sqrt(columns.unit()))
+    mean_square = jnp.mean(columns.variance)
+    common = jnp.sqrt(jnp.where(mean_square > 0, mean_square, 1.0))
+    return Units(columns.mean, jnp.broadcast_to(common, columns.mean.shape))
+
+
+def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any) -> Units:
+    """Weighted means and standard deviations of the columns, in float64; scale 1 for a constant one.
+
+    Raises:
+        ValueError: if a column's mean or variance cannot be represented in `dtype`.
+    """
+    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
+    reach, total, shift = np.zeros(x.shape[1]), 0.0, np.zeros(x.shape[1])
+    for rows, _ in _blocks(x, weights, origin):
+        reach = np.maximum(reach, np.abs(rows).max(axis=0))
+    unit = np.where(reach > 0, reach, 1.0)
+    for rows, weight in _blocks(x, weights, origin):
+        total, shift = total + weight.sum(), shift + weight @ (rows / unit)
+    shift = shift / total
+    square = np.zeros(x.shape[1])
+    for rows, weight in _blocks(x, weights, origin):
+        square += weight @ (rows / unit - shift) ** 2
+    deviation = unit * np.sqrt(square / total)
+    mean = origin + unit * shift
+    constant = reach == 0
+    _check_columns(mean, deviation, constant, dtype)
+    if family.scales_columns:
+        scale = np.where(constant, 1.0, deviation)
+    else:
+        largest = deviation.max()
+        common = largest * np.sqrt(np.mean((deviation / largest) ** 2)) if largest > 0 else 1.0
+        scale = np.full(x.shape[1], common)
+    return Units(mean, scale)  # pyright: ignore[reportArgumentType]
+
+
+def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any) -> np.ndarray:
+    """Rows in the fit's units, (N, D); rows without weight lie on the centre."""
+    z = np.empty(x.shape, dtype)
+    for start in range(0, len(x), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        with np.errstate(all="ignore"):
+            scaled = (x[rows].astype(np.float64) - units.shift) / units.scale
+        z[rows] = np.where((weights[rows] > 0)[:, None], scaled, 0.0)
+    return z
+
+
+def to_host(mixture: Mixture) -> Mixture:
+    """A mixture with NumPy leaves in float64."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), mixture)
+
+
+def check_representable(mixture: Mixture, dtype: Any) -> None:
+    """Ask whether a mixture on the host, in the user's units, can be held in a dtype.
+
+    Raises:
+        ValueError: naming the column and the remedy.
+    """
+    deviations = mixture.covs.deviations()
+    for mean, deviation in zip(mixture.means, np.broadcast_to(deviations, mixture.means.shape), strict=True):
+        _check_columns(np.asarray(mean), deviation, np.zeros(len(deviation), bool), dtype)
+
+
+def _check_columns(mean: np.ndarray, deviation: np.ndarray, constant: np.ndarray, dtype: Any) -> None:
+    info = jnp.finfo(dtype)
+    name = np.dtype(dtype).name
+    wider = " or enable jax_enable_x64 and pass float64" if name == "float32" else ""
+    with np.errstate(all="ignore"):
+        variance = deviation**2
+    for column in np.flatnonzero(~constant):
+        if not variance[column] < float(info.max) or not abs(mean[column]) < float(info.max):
+            raise ValueError(
+                f"column {column} of x has standard deviation {deviation[column]:.3g} and mean {mean[column]:.3g}, "
+                f"which overflow when squared in {name}: divide the column by its scale first{wider}"
+            )
+        if variance[column] < float(info.tiny):
+            raise ValueError(
+                f"column {column} of x has standard deviation {deviation[column]:.3g}, which underflows when "
+                f"squared in {name}: multiply the column by a scale first{wider}"
+            )
+        spacing = float(info.eps) * abs(mean[column])
+        if spacing > _SPACING * deviation[column]:
+            raise ValueError(
+                f"column {column} of x has mean {mean[column]:.6g} but a spread of {deviation[column]:.3g}, too fine "
+                f"for {name} at that distance from 0: subtract an offset from the column first{wider}"
+            )
+
+
+def _blocks(x: np.ndarray, weights: np.ndarray, origin: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows about an origin in float64 with their weights, block by block."""
+    for start in range(0, len(x), BLOCK_ROWS):
+        weight = weights[start : start + BLOCK_ROWS]
+        rows = x[start : start + BLOCK_ROWS].astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = np.where((weight > 0)[:, None], rows - origin, 0.0)
+        yield rows, weight

@@ -1,0 +1,194 @@
+"""Choice of K and of the covariances: a grid of fits, compared by an information criterion."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxgmm._types import FitResult, Mixture, Status
+from jaxgmm.checks import as_count, as_key, as_matrix, as_weights
+from jaxgmm.criteria import criteria, n_parameters
+from jaxgmm.data import as_data
+from jaxgmm.families import FAMILIES, family_of
+from jaxgmm.fitting import fit
+from jaxgmm.progress import Progress
+
+CRITERIA = ("bic", "aic", "icl")
+"""Names of the criteria; all are lower for better."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One model of a grid.
+
+    Attributes:
+        n_components: K.
+        covariance_type: name of the family.
+        n_parameters: number of free parameters.
+        log_likelihood: total; NaN where skipped.
+        aic: lower is better; NaN where skipped.
+        bic: lower is better; NaN where skipped.
+        icl: lower is better; NaN where skipped.
+        result: the fit; None where skipped.
+        skipped: why it was not fitted; None where it was.
+    """
+
+    n_components: int
+    covariance_type: str
+    n_parameters: int
+    log_likelihood: float = float("nan")
+    aic: float = float("nan")
+    bic: float = float("nan")
+    icl: float = float("nan")
+    result: FitResult | None = None
+    skipped: str | None = None
+
+    @property
+    def mixture(self) -> Mixture:
+        """The fitted mixture.
+
+        Raises:
+            ValueError: if the candidate was skipped.
+        """
+        if self.result is None:
+            raise ValueError(f"K = {self.n_components} with {self.covariance_type!r} was skipped: {self.skipped}")
+        return self.result.mixture
+
+    @property
+    def sound(self) -> bool:
+        """Whether it was fitted, and neither collapsed nor failed."""
+        return self.result is not None and self.result.status not in (Status.COLLAPSED, Status.NONFINITE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """A table of candidates, in the order in which they were fitted.
+
+    Attributes:
+        candidates: all of them, skipped ones included.
+        criterion: "bic", "aic" or "icl".
+    """
+
+    candidates: tuple[Candidate, ...]
+    criterion: str
+
+    def __iter__(self) -> Iterator[Candidate]:
+        """Go through the candidates."""
+        return iter(self.candidates)
+
+    def __len__(self) -> int:
+        """Number of candidates."""
+        return len(self.candidates)
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the lowest criterion; a collapsed one only where all collapsed.
+
+        Raises:
+            ValueError: if no candidate has a finite criterion.
+        """
+        finite = [c for c in self.candidates if np.isfinite(getattr(c, self.criterion))]
+        if not finite:
+            raise ValueError("no candidate could be fitted: " + "; ".join(str(c.skipped) for c in self.candidates))
+        sound = [c for c in finite if c.sound] or finite
+        return min(sound, key=lambda candidate: getattr(candidate, self.criterion))
+
+    def __str__(self) -> str:
+        """A table, the best candidate marked."""
+        head = (
+            f"{'K':>3}  {'covariance':<11}{'parameters':>10}{'log-lik.':>13}{'AIC':>13}{'BIC':>13}{'ICL':>13}  status"
+        )
+        lines = [head, "-" * len(head)]
+        fitted = any(np.isfinite(getattr(c, self.criterion)) for c in self.candidates)
+        best = self.best if fitted else None
+        for c in self.candidates:
+            start = f"{c.n_components:>3}  {c.covariance_type:<11}{c.n_parameters:>10}"
+            if c.result is None:
+                lines.append(f"{start}  skipped: {c.skipped}")
+                continue
+            numbers = "".join(f"{value:>13.2f}" for value in (c.log_likelihood, c.aic, c.bic, c.icl))
+            mark = f"  <- lowest {self.criterion.upper()}" if c is best else ""
+            lines.append(f"{start}{numbers}  {Status(int(c.result.status)).name.lower()}{mark}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def select(
+    key: Array,
+    x: Any,
+    n_components: Iterable[int] = range(1, 10),
+    covariance_types: Iterable[Any] = tuple(FAMILIES),
+    sample_weight: Any = None,
+    *,
+    criterion: str = "bic",
+    progress: bool = False,
+    **fit_options: Any,
+) -> Selection:
+    """Fit every K with every covariance type, and compare them by an information criterion.
+
+    Args:
+        key: a typed key, `jax.random.key(0)`.
+        x: rows, (N, D).
+        n_components: the K to try.
+        covariance_types: names or families to try.
+        sample_weight: non-negative weights, (N,).
+        criterion: "bic", "aic" or "icl", which `.best` minimises.
+        progress: whether to show a bar.
+        **fit_options: handed to `fit`.
+
+    Returns:
+        The table. Candidates with more components than rows of positive weight are listed as skipped.
+
+    Raises:
+        TypeError: if an argument is of the wrong type.
+        ValueError: if an argument has a bad value.
+    """
+    key = as_key(key)
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
+    x = as_matrix(x)
+    weights = as_weights(sample_weight, len(x))
+    counts = [as_count(k, "n_components") for k in _listed(n_components)]
+    names = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    families = [family_of(name) for name in names]
+    if not counts or not families:
+        raise ValueError("n_components and covariance_types must each name at least one candidate")
+    candidates: list[Candidate] = []
+    with Progress(progress, len(counts) * len(families), "fits") as shown:
+        for family in families:
+            for count in counts:
+                fit_key = jax.random.fold_in(key, len(candidates))
+                candidates.append(_candidate(fit_key, x, count, family, weights, candidates, fit_options))
+                shown.update(len(candidates), f"K = {count}, {family.name}")
+    return Selection(tuple(candidates), criterion)
+
+
+def _candidate(
+    key: Array,
+    x: np.ndarray,
+    count: int,
+    family: Any,
+    weights: np.ndarray,
+    before: list[Candidate],
+    options: Any,
+) -> Candidate:
+    size = n_parameters(family, count, x.shape[1])
+    n_rows = int(np.count_nonzero(weights))
+    if count > n_rows:
+        return Candidate(count, family.name, size, skipped=f"only {n_rows} rows")
+    if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
+        return Candidate(count, family.name, size, skipped="interrupted")
+    result = fit(key, x, count, weights, covariance_type=family, **options)
+    mixture, data = as_data(result.mixture, x, weights)
+    values = (float(value) for value in criteria(mixture, data))
+    return Candidate(count, family.name, size, float(result.log_likelihood), *values, result=result)
+
+
+def _listed(n_components: Any) -> list[Any]:
+    return list(n_components) if isinstance(n_components, Iterable) else [n_components]
