@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from jax import Array
 
@@ -62,6 +62,8 @@ class Data(Protocol):
 
 class Algorithm(Protocol):
     """A way to climb. State is carried, information is reported; a state has a `mixture`."""
+
+    takes_spares: ClassVar[bool]
 
     def init(self, mixture: Mixture, data: Any, penalty: Any) -> tuple[Any, Info]: ...
     def step(self, state: Any, data: Any, penalty: Any) -> tuple[Any, Info]: ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxgmm._types import Mixture
 from jaxgmm.priors import Penalty
 
 
-def n_collapsed(mixture: Mixture, penalty: Penalty) -> Array:
+def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | None = None) -> Array:
     """Number of ways in which a mixture has collapsed, (); 0 for a healthy one.
 
     Counted are components with less mass than one row of average weight; directions in which more than
@@ -18,12 +19,14 @@ def n_collapsed(mixture: Mixture, penalty: Penalty) -> Array:
     Args:
         mixture: the mixture.
         penalty: the prior it was fitted under, with the columns of its data.
+        n_components: how many components there were at the start, the others being spare; None is all.
     """
     n_features = mixture.n_features
     columns = penalty.columns
     eps = float(jnp.finfo(columns.mean.dtype).eps)
     mass = columns.mass * mixture.weights
-    vanished = mass * columns.count < 0.999 * columns.mass
+    asked = mixture.n_components if n_components is None else n_components
+    vanished = (mass * columns.count < 0.999 * columns.mass) & (jnp.arange(mixture.n_components) < asked)
 
     covariances = mixture.covs.dense(n_features)
     per_covariance = jnp.sum(mass, keepdims=True) if covariances.shape[0] < mass.shape[0] else mass
@@ -38,5 +41,5 @@ def n_collapsed(mixture: Mixture, penalty: Penalty) -> Array:
     correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
     singular = jnp.linalg.eigvalsh(correlation) <= 3 * n_features * eps
 
-    per_direction = jnp.sum(on_floor | singular, axis=-1) + jnp.sum(unresolved, axis=-1)
-    return jnp.sum(vanished) + jnp.sum(per_direction)
+    directions = jnp.sum(on_floor | singular, axis=-1) + jnp.sum(unresolved, axis=-1)
+    return jnp.sum(vanished) + jnp.sum(jnp.where(per_covariance > 0, directions, 0))

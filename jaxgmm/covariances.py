@@ -85,13 +85,13 @@ class Dense:
         return Dense(self.cholesky * factors[None, :, None])
 
     def trace_solve(self, scatter: Array) -> Array:
-        """Σ_k tr(Σ_k⁻¹ S_k), (), for S dense (·, D, D) or diagonal (·, D)."""
+        """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D) or diagonal (·, D)."""
         inverse = inverse_lower(self.cholesky)
         if scatter.ndim == 2:
-            return jnp.sum(inverse**2 * scatter[:, None, :])
+            return jnp.sum(inverse**2 * scatter[:, None, :], axis=(-2, -1))
         shape = jnp.broadcast_shapes(inverse.shape, scatter.shape)
         inverse, scatter = jnp.broadcast_to(inverse, shape), jnp.broadcast_to(scatter, shape)
-        return jnp.sum(product("kij,kjl->kil", inverse, scatter) * inverse)
+        return jnp.sum(product("kij,kjl->kil", inverse, scatter) * inverse, axis=(-2, -1))
 
     def divergence(self, other: Dense, n_features: int) -> Array:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,).
@@ -165,12 +165,12 @@ class Diagonal:
         return Diagonal(self.scale * factors[None, : self.scale.shape[-1]])
 
     def trace_solve(self, scatter: Array) -> Array:
-        """Σ_k tr(Σ_k⁻¹ S_k), (), for S dense (·, D, D), diagonal (·, D) or scalar (K,)."""
+        """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D), diagonal (·, D) or scalar (K,)."""
         if scatter.ndim == 3:
             scatter = jnp.diagonal(scatter, axis1=-2, axis2=-1)
         if scatter.ndim == 1:
             scatter = scatter[:, None]
-        return jnp.sum(scatter / self.scale**2)
+        return jnp.sum(scatter / self.scale**2, axis=-1)
 
     def divergence(self, other: Diagonal, n_features: int) -> Array:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,)."""

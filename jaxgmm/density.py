@@ -194,7 +194,8 @@ def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
     distance = jnp.sum(shift**2, axis=-1)
     held = mass > 0
     weighted = jnp.where(held, mass * jnp.where(held, mixture.log_weights, 0.0), 0.0)
-    return jnp.sum(weighted) - 0.5 * (jnp.sum(mass * (log_det + distance)) + covs.trace_solve(moments.scatter))
+    within = jnp.sum(covs.trace_solve(moments.scatter))
+    return jnp.sum(weighted) - 0.5 * (jnp.sum(mass * (log_det + distance)) + within)
 
 
 @jax.custom_jvp

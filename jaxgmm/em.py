@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +145,9 @@ class EM:
     the M-step's own gain in Q, g, a sum of Kullback–Leibler divergences without cancellation. Near the
     optimum errors shrink by ρ a step and g by ρ², so that g·ρ²/(1 − ρ) remains.
     """
+
+    takes_spares: ClassVar[bool] = True
+    """Components with log-weight −∞ may stand by: they stay as they are."""
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
         """One pass at the start."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,11 +80,33 @@ def fit(
         ValueError: if an argument has a bad value or shape, x holds NaN or infinity, or the result cannot
             be represented in its dtype.
     """
+    options = Options(covariance_type, algorithm, prior, init, n_init, max_iter, tol, progress)
+    return fit_in_slots(key, x, n_components, sample_weight, options, n_components)
+
+
+class Options(NamedTuple):
+    """How to fit: the arguments of `fit` that say nothing of the data or of K."""
+
+    covariance_type: Any = "full"
+    algorithm: Algorithm = EM()
+    prior: Any = Ridge()
+    init: Any = "k-means++"
+    n_init: int = 5
+    max_iter: int = 1000
+    tol: float = 1e-6
+    progress: bool = False
+
+
+def fit_in_slots(
+    key: Array, x: Any, n_components: int, sample_weight: Any, options: Options, n_slots: int
+) -> FitResult:
+    """`fit`, by a program compiled for any K up to `n_slots`."""
     if is_traced(x, sample_weight):
         raise TypeError("fit works on the host, but x is being traced by JAX: use `jaxgmm.run` under jit, vmap or jvp")
-    key, family = as_key(key), family_of(covariance_type)
-    n_components, n_init = as_count(n_components, "n_components"), as_count(n_init, "n_init")
-    max_iter, tol = as_count(max_iter, "max_iter"), as_tolerance(tol)
+    key, family = as_key(key), family_of(options.covariance_type)
+    n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
+    max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
+    algorithm, prior, init = options.algorithm, options.prior, options.init
     x = as_matrix(x)
     weights = as_weights(sample_weight, len(x))
     check_finite(x, weights)
@@ -96,16 +118,25 @@ def fit(
     data = Rows(jnp.asarray(standardise(x, weights, units, dtype)), jnp.asarray(weights / weight_unit, dtype))
     if isinstance(init, str):
         check_method(init)
+        keys = jax.random.split(key, n_init)
         climbs, penalty = start_drawn(
-            algorithm, jax.random.split(key, n_init), data, prior, n_components, init, family, max_iter
+            algorithm, keys, data, prior, n_components, init, family, max_iter, max(n_slots, n_components)
         )
     else:
         given = _given_start(init, data, units, n_components, family, prior, dtype)
         climbs, penalty = start_given(algorithm, given, data, prior, max_iter)
-    climbs, interrupted = climb_all(algorithm, climbs, data, penalty, tol, max_iter, progress)
-    fits, collapses = jax.device_get(end_all(climbs, penalty, tol))
+    climbs, interrupted = climb_all(algorithm, climbs, data, penalty, tol, max_iter, options.progress)
+    fits, collapses = jax.device_get(end_all(climbs, penalty, tol, n_components))
     best, restarts = choose(fits, collapses, interrupted)
+    best = best._replace(mixture=_without_spares(best.mixture, n_components))
     return _in_users_units(best, restarts, units, weights, weight_unit, jax.device_get(penalty), dtype)
+
+
+def _without_spares(mixture: Mixture, n_components: int) -> Mixture:
+    covs = mixture.covs
+    if covs.count == mixture.n_components:
+        covs = jax.tree.map(lambda leaf: leaf[:n_components], covs)
+    return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)
 
 
 def _in_users_units(
@@ -123,7 +154,9 @@ def _in_users_units(
         check_representable(mixture, dtype)
     log_volume = float(np.sum(np.log(units.scale)))
     data_shift = float(weights.sum()) * log_volume
-    prior_shift = weight_unit * float(penalty.mass) * fitted.mixture.covs.count * log_volume
+    there = np.count_nonzero(np.asarray(fitted.mixture.log_weights) > -np.inf)
+    n_covariances = min(fitted.mixture.covs.count, int(there))
+    prior_shift = weight_unit * float(penalty.mass) * n_covariances * log_volume
 
     def number(value: Any, shift: float) -> Array:
         return jnp.asarray(weight_unit * np.asarray(value, np.float64) - shift, dtype)

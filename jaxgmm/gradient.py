@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,9 @@ class Gradient:
         hyperparams: values by name for an optimiser built with `optax.inject_hyperparams`; traced, so
             that new values do not recompile.
     """
+
+    takes_spares: ClassVar[bool] = False
+    """A log-weight of −∞ has no finite coordinates."""
 
     optimizer: Any = dataclasses.field(metadata={"static": True})
     hyperparams: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxgmm._protocols import Family
-from jaxgmm._types import Mixture
+from jaxgmm._types import Mixture, Moments
 from jaxgmm.checks import (
     as_count,
     as_floats,
@@ -27,7 +27,7 @@ from jaxgmm.checks import (
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
-from jaxgmm.moments import DIAGONAL, gather, merge
+from jaxgmm.moments import gather, merge, spread
 from jaxgmm.priors import Penalty, prepare
 from jaxgmm.scaling import units_of
 
@@ -95,23 +95,39 @@ def check_method(method: Any) -> None:
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _initialize(key: Array, data: Rows, n_components: int, method: str, family: Family, prior: Any) -> Mixture:
-    return start(key, data, n_components, method, family, prepare(prior, data.columns()))
+    return start(key, data, n_components, method, family, prepare(prior, data.columns()), n_components)
 
 
-def start(key: Array, data: Rows, n_components: int, method: str, family: Family, penalty: Penalty) -> Mixture:
-    """A start under a prepared prior; see `initialize`."""
+def start(
+    key: Array,
+    data: Rows,
+    n_components: ArrayLike,
+    method: str,
+    family: Family,
+    penalty: Penalty,
+    n_slots: int,
+) -> Mixture:
+    """A start under a prepared prior, in `n_slots` components of which `n_components` are there.
+
+    The others are spare, with log-weight −∞, so that one compiled program serves every K up to n_slots.
+    """
+    there = jnp.arange(n_slots) < n_components
+    centre, statistic = penalty.columns.mean, family.statistic
     if method == "random-responsibilities":
-        draws = jax.random.exponential(key, (data.x.shape[0], n_components), data.x.dtype)
+        draws = jax.random.exponential(key, (data.x.shape[0], n_slots), data.x.dtype) * there[None, :]
         resp = draws / jnp.sum(draws, axis=1, keepdims=True)
-        moments = labelled_moments(data, resp, penalty.columns.mean, family.statistic)
-        return maximise(moments, family, penalty)
+        return maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
     if method == "random-rows":
-        return _about_rows(_draw_rows(key, data.weights, n_components), data, family, penalty)
+        rows = data.x[_draw_rows(key, data.weights, n_slots)]
+        equal = there / jnp.sum(there.astype(rows.dtype))
+        resp = jnp.broadcast_to(equal[None, :], (data.x.shape[0], n_slots))
+        alike = maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
+        return dataclasses.replace(alike, means=rows)
     scale = units_of(penalty.columns, family).scale
-    seeds = _greedy_seeds(key, data, n_components, scale)
+    centres = _greedy_seeds(key, data, n_slots, scale)
     if method == "k-means":
-        seeds = _lloyd(seeds, data, scale)
-    return _about_centres(seeds, data, scale, family, penalty)
+        centres = _lloyd(centres, there, data, scale)
+    return _about_centres(centres, there, data, scale, family, penalty)
 
 
 def _draw(uniform: Array, mass: Array) -> Array:
@@ -159,7 +175,7 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
     return jnp.concatenate([first[None], others])
 
 
-def _lloyd(centres: Array, data: Rows, scale: Array) -> Array:
+def _lloyd(centres: Array, there: Array, data: Rows, scale: Array) -> Array:
     """Lloyd's k-means from given centres, (K, D); a centre without rows stays."""
 
     def unsettled(carried: tuple[Array, Array, Array]) -> Array:
@@ -169,7 +185,7 @@ def _lloyd(centres: Array, data: Rows, scale: Array) -> Array:
         centres, _, iteration = carried
 
         def chunk(x: Array, weights: Array) -> tuple[Array, Array]:
-            nearest = _one_hot_nearest(x, centres, scale) * weights[None, :]
+            nearest = _one_hot_nearest(x, centres, there, scale) * weights[None, :]
             shift = jnp.where((weights > 0)[None, None, :], x.T[None] - centres[:, :, None], 0.0)
             return jnp.sum(nearest, axis=1), jnp.sum(nearest[:, None, :] * shift, axis=2)
 
@@ -184,40 +200,28 @@ def _lloyd(centres: Array, data: Rows, scale: Array) -> Array:
     return lax.while_loop(unsettled, iterate, begun)[0]
 
 
-def _one_hot_nearest(x: Array, centres: Array, scale: Array) -> Array:
+def _one_hot_nearest(x: Array, centres: Array, there: Array, scale: Array) -> Array:
     """1 where a centre is a row's nearest, (K, C)."""
     distances = jnp.sum(((x.T[None] - centres[:, :, None]) / scale[None, :, None]) ** 2, axis=1)
+    distances = jnp.where(there[:, None], distances, jnp.inf)
     return jax.nn.one_hot(jnp.argmin(distances, axis=0), centres.shape[0], axis=0, dtype=x.dtype)
 
 
-def _about_centres(centres: Array, data: Rows, scale: Array, family: Family, penalty: Penalty) -> Mixture:
+def _about_centres(centres: Array, there: Array, data: Rows, scale: Array, family: Family, penalty: Penalty) -> Mixture:
     """An M-step with each row at its nearest centre.
 
     Every covariance also sees D + 1 pseudo-rows of the variance within clusters, and at least 1e-4 of the
     columns', so that a cluster of few rows does not start collapsed.
     """
-    n_features = centres.shape[1]
+    n_features, columns = centres.shape[1], penalty.columns
 
-    def chunk(x: Array, weights: Array) -> Any:
-        nearest = _one_hot_nearest(x, centres, scale) * weights[None, :]
-        points = jnp.where((weights > 0)[None, :], x.T - penalty.columns.mean[:, None], 0.0)[None]
-        return gather(nearest, points, family.statistic), gather(nearest, points, DIAGONAL)
+    def chunk(x: Array, weights: Array) -> Moments:
+        nearest = _one_hot_nearest(x, centres, there, scale) * weights[None, :]
+        points = jnp.where((weights > 0)[None, :], x.T - columns.mean[:, None], 0.0)[None]
+        return gather(nearest, points, family.statistic)
 
-    def combine(a: Any, b: Any) -> Any:
-        return merge(a[0], b[0]), merge(a[1], b[1])
-
-    moments, diagonal = data.fold(2 * centres.size, chunk, combine)
-    columns = penalty.columns
-    within = jnp.maximum(jnp.sum(diagonal.scatter, axis=0) / columns.mass, 1e-4 * columns.unit())
+    moments = data.fold(centres.size, chunk, merge)
+    within = jnp.maximum(spread(moments) / columns.mass, 1e-4 * columns.unit())
     pseudo = (n_features + 1) * columns.mass / columns.count
     shrunk = Penalty(penalty.mass + pseudo, penalty.scatter + pseudo * within, columns)
-    moments = moments._replace(mean=moments.mean + columns.mean[None, :])
-    return maximise(moments, family, shrunk)
-
-
-def _about_rows(indices: Array, data: Rows, family: Family, penalty: Penalty) -> Mixture:
-    """Equal weights, chosen rows as means, and the covariance of all rows."""
-    n_components = indices.shape[0]
-    equal = jnp.full((data.x.shape[0], n_components), 1 / n_components, data.x.dtype)
-    alike = maximise(labelled_moments(data, equal, penalty.columns.mean, family.statistic), family, penalty)
-    return dataclasses.replace(alike, means=data.x[indices])
+    return maximise(moments._replace(mean=moments.mean + columns.mean[None, :]), family, shrunk)

@@ -112,11 +112,11 @@ def advance(
     return lax.while_loop(unfinished, step, climb)
 
 
-def end(climb: Climb, penalty: Penalty, tol: ArrayLike) -> FitResult:
-    """What a climb came to."""
+def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike | None = None) -> FitResult:
+    """What a climb came to; components from `n_components` on are spare."""
     mixture, objective = climb.state.mixture, climb.info.objective
     status = jnp.where(_converged(climb, penalty, tol), Status.CONVERGED, Status.MAX_ITER)
-    status = jnp.where(n_collapsed(mixture, penalty) > 0, Status.COLLAPSED, status)
+    status = jnp.where(n_collapsed(mixture, penalty, n_components) > 0, Status.COLLAPSED, status)
     sound = jnp.isfinite(objective) & finite((mixture.means, mixture.covs))
     sound = sound & jnp.all(mixture.log_weights <= 0.01)
     return FitResult(

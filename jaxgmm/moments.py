@@ -129,17 +129,20 @@ def total(moments: Moments) -> Moments:
     return Moments(mass=mass, mean=mean, scatter=jnp.sum(moments.scatter, axis=0, keepdims=True) + between)
 
 
+def spread(moments: Moments) -> Array:
+    """Σ_k diag S_k, (D,); scalar scatter is shared out evenly over the columns."""
+    n_features = moments.mean.shape[-1]
+    if moments.scatter.ndim == 1:
+        return jnp.broadcast_to(jnp.sum(moments.scatter) / n_features, (n_features,))
+    summed = jnp.sum(moments.scatter, axis=0)
+    return jnp.diagonal(summed) if moments.scatter.ndim == 3 else summed
+
+
 def columns_of(moments: Moments) -> Columns:
     """The columns as a whole, as far as moments tell: scalar scatter gives all columns one variance."""
     whole = total(moments)
-    n_features = whole.mean.shape[-1]
-    held = statistic_of(whole)
-    if held is SCALAR:
-        scatter = jnp.broadcast_to(whole.scatter / n_features, (n_features,))
-    else:
-        scatter = convert(whole, DIAGONAL).scatter[0]
     mass = whole.mass[0]
-    return Columns(mass=mass, count=mass, mean=whole.mean[0], variance=scatter / _nonzero(mass))
+    return Columns(mass=mass, count=mass, mean=whole.mean[0], variance=spread(whole) / _nonzero(mass))
 
 
 def _nonzero(mass: Array) -> Array:

@@ -15,7 +15,8 @@ from jaxgmm._types import Columns, Mixture
 class Penalty(NamedTuple):
     """A prior, prepared: pseudo-rows that every distinct covariance sees.
 
-    log prior(θ) = −½ Σ_j [tr(Q Σ_j⁻¹) + λ log|Σ_j|] over the distinct covariances Σ_j.
+    log prior(θ) = −½ Σ_j [tr(Q Σ_j⁻¹) + λ log|Σ_j|] over the distinct covariances Σ_j of components that
+    are there, with weights above 0.
 
     Attributes:
         mass: λ, the number of pseudo-rows, ().
@@ -29,8 +30,11 @@ class Penalty(NamedTuple):
 
     def log_prob(self, mixture: Mixture) -> Array:
         """Log prior(θ), ()."""
-        log_det = jnp.sum(mixture.covs.log_det(mixture.n_features))
-        return -0.5 * (self.mass * log_det + mixture.covs.trace_solve(self.scatter[None, :]))
+        terms = self.mass * mixture.covs.log_det(mixture.n_features)
+        terms = terms + mixture.covs.trace_solve(self.scatter[None, :])
+        if mixture.covs.count == mixture.n_components:
+            terms = jnp.where(mixture.log_weights > -jnp.inf, terms, 0.0)
+        return -0.5 * jnp.sum(terms)
 
 
 @jax.tree_util.register_dataclass

@@ -24,22 +24,23 @@ _BLOCK_SECONDS = 0.25
 """How long a compiled block runs before the host looks up."""
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
+@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
 def start_drawn(
     algorithm: Algorithm,
     keys: Array,
     data: Rows,
     prior: Any,
-    n_components: int,
+    n_components: ArrayLike,
     method: str,
     family: Family,
     max_iter: int,
+    n_slots: int,
 ) -> tuple[Climb, Penalty]:
-    """A climb from a drawn start for each key, (R,)."""
+    """A climb from a drawn start for each key, (R,), in `n_slots` components of which some are spare."""
     penalty = prepare(prior, data.columns())
 
     def one(key: Array) -> Climb:
-        mixture = start(key, data, n_components, method, family, penalty)
+        mixture = start(key, data, n_components, method, family, penalty, n_slots)
         return begin(algorithm, mixture, data, penalty, max_iter)
 
     return jax.vmap(one)(keys), penalty
@@ -63,10 +64,10 @@ def _advance(
 
 
 @jax.jit
-def end_all(climbs: Climb, penalty: Penalty, tol: ArrayLike) -> tuple[FitResult, Array]:
+def end_all(climbs: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike) -> tuple[FitResult, Array]:
     """What each climb came to, and in how many ways it collapsed."""
-    fits = jax.vmap(lambda climb: end(climb, penalty, tol))(climbs)
-    return fits, jax.vmap(lambda mixture: n_collapsed(mixture, penalty))(fits.mixture)
+    fits = jax.vmap(lambda climb: end(climb, penalty, tol, n_components))(climbs)
+    return fits, jax.vmap(lambda mixture: n_collapsed(mixture, penalty, n_components))(fits.mixture)
 
 
 def climb_all(

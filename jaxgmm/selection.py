@@ -15,7 +15,7 @@ from jaxgmm.checks import as_count, as_key, as_matrix, as_weights
 from jaxgmm.criteria import criteria, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
-from jaxgmm.fitting import fit
+from jaxgmm.fitting import Options, fit_in_slots
 from jaxgmm.progress import Progress
 
 CRITERIA = ("bic", "aic", "icl")
@@ -162,29 +162,44 @@ def select(
     candidates: list[Candidate] = []
     with Progress(progress, len(counts) * len(families), "fits") as shown:
         for family in families:
+            options = Options(covariance_type=family, **fit_options)
+            n_slots = _slots(counts, x, weights, options)
             for count in counts:
                 fit_key = jax.random.fold_in(key, len(candidates))
-                candidates.append(_candidate(fit_key, x, count, family, weights, candidates, fit_options))
+                candidates.append(_candidate(fit_key, x, count, weights, candidates, options, n_slots))
                 shown.update(len(candidates), f"K = {count}, {family.name}")
     return Selection(tuple(candidates), criterion)
+
+
+_SLOTS_WORK = 1 << 24
+"""Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""
+
+
+def _slots(counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
+    """Components to compile for: the most that will be asked for, or 0 to compile for each K."""
+    possible = [count for count in counts if count <= np.count_nonzero(weights)]
+    most = max(possible, default=0)
+    work = x.shape[0] * most * x.shape[1] ** 2
+    return most if options.algorithm.takes_spares and work <= _SLOTS_WORK else 0
 
 
 def _candidate(
     key: Array,
     x: np.ndarray,
     count: int,
-    family: Any,
     weights: np.ndarray,
     before: list[Candidate],
-    options: Any,
+    options: Options,
+    n_slots: int,
 ) -> Candidate:
+    family = options.covariance_type
     size = n_parameters(family, count, x.shape[1])
     n_rows = int(np.count_nonzero(weights))
     if count > n_rows:
         return Candidate(count, family.name, size, skipped=f"only {n_rows} rows")
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
         return Candidate(count, family.name, size, skipped="interrupted")
-    result = fit(key, x, count, weights, covariance_type=family, **options)
+    result = fit_in_slots(key, x, count, weights, options, n_slots)
     mixture, data = as_data(result.mixture, x, weights)
     values = (float(value) for value in criteria(mixture, data))
     return Candidate(count, family.name, size, float(result.log_likelihood), *values, result=result)
