@@ -16,7 +16,7 @@ from jaxgmm._types import Mixture, Moments
 from jaxgmm.data import as_data, as_points, as_rows
 
 
-def log_prob(mixture: Mixture, x: ArrayLike) -> Array:
+def log_prob(mixture: Mixture, x: Any) -> Array:
     """Log-density log p(x) = log Σ_k π_k N(x; μ_k, Σ_k) of each row.
 
     Args:
@@ -38,7 +38,7 @@ def _log_prob(mixture: Mixture, x: Array) -> Array:
     return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
 
 
-def log_joint(mixture: Mixture, x: ArrayLike) -> Array:
+def log_joint(mixture: Mixture, x: Any) -> Array:
     """Log-joint log π_k + log N(x_i; μ_k, Σ_k) of each row and component.
 
     Args:
@@ -60,7 +60,7 @@ def _log_joint(mixture: Mixture, data: Any) -> Array:
     return data.log_joint(mixture)
 
 
-def log_responsibilities(mixture: Mixture, x: ArrayLike) -> Array:
+def log_responsibilities(mixture: Mixture, x: Any) -> Array:
     """Log of the responsibilities, log p(k | x_i).
 
     Args:
@@ -83,7 +83,7 @@ def _log_responsibilities(mixture: Mixture, data: Any) -> Array:
     return data.log_responsibilities(mixture)
 
 
-def responsibilities(mixture: Mixture, x: ArrayLike) -> Array:
+def responsibilities(mixture: Mixture, x: Any) -> Array:
     """Soft assignment p(k | x_i) = π_k N(x_i; μ_k, Σ_k) / p(x_i).
 
     Args:
@@ -99,7 +99,7 @@ def responsibilities(mixture: Mixture, x: ArrayLike) -> Array:
     return jnp.exp(log_responsibilities(mixture, x))
 
 
-def predict(mixture: Mixture, x: ArrayLike) -> Array:
+def predict(mixture: Mixture, x: Any) -> Array:
     """Hard assignment: the component with the largest responsibility.
 
     Args:
@@ -115,7 +115,7 @@ def predict(mixture: Mixture, x: ArrayLike) -> Array:
     return jnp.argmax(log_responsibilities(mixture, x), axis=-1)
 
 
-def log_likelihood(mixture: Mixture, x: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
+def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Total log-likelihood Σ wᵢ log p(xᵢ).
 
     Its derivative in the mixture is Fisher's identity, ∇ log p(X; θ) = ∇Q(θ; Moments): one pass over the
@@ -141,7 +141,7 @@ def _log_likelihood(mixture: Mixture, data: Any) -> Array:
     return data_log_likelihood(mixture, data)
 
 
-def score(mixture: Mixture, x: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
+def score(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Mean log-likelihood Σ wᵢ log p(xᵢ) / Σ wᵢ.
 
     Args:
@@ -159,7 +159,7 @@ def score(mixture: Mixture, x: ArrayLike, sample_weight: ArrayLike | None = None
     return _log_likelihood(mixture, data) / jnp.sum(data.weights)
 
 
-def e_step(mixture: Mixture, x: ArrayLike, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
+def e_step(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
     """The E-step: moments of the rows under the mixture's responsibilities.
 
     Args:

@@ -16,7 +16,7 @@ from jaxgmm.checks import as_floats, check_rows
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total
-from jaxgmm.priors import Penalty, prepare
+from jaxgmm.priors import Penalty, prepare, settle
 
 WINDOW = 10
 """Steps over which the decay of the gain is measured."""
@@ -99,7 +99,7 @@ def from_responsibilities(
     resp = as_floats(resp, "resp").astype(x.dtype)
     if resp.ndim != 2 or resp.shape[0] != x.shape[0] or resp.shape[1] == 0:
         raise ValueError(f"resp must have shape ({x.shape[0]}, K), not {resp.shape}")
-    return _from_responsibilities(as_rows(x, sample_weight), resp, family_of(covariance_type), prior)
+    return _from_responsibilities(as_rows(x, sample_weight), resp, family_of(covariance_type), settle(prior, x.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -29,8 +29,8 @@ from jaxgmm.data import Rows
 from jaxgmm.em import EM, labelled_moments, maximise
 from jaxgmm.families import family_of
 from jaxgmm.initialise import check_method
-from jaxgmm.mixtures import project
-from jaxgmm.priors import Penalty, Ridge, prepare
+from jaxgmm.mixtures import project, without_spares
+from jaxgmm.priors import Penalty, Ridge, prepare, settle
 from jaxgmm.restarts import choose, climb_all, end_all, start_drawn, start_given
 from jaxgmm.scaling import Units, check_representable, measure, standardise, to_host
 
@@ -106,12 +106,13 @@ def fit_in_slots(
     key, family = as_key(key), family_of(options.covariance_type)
     n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
     max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
-    algorithm, prior, init = options.algorithm, options.prior, options.init
+    algorithm, init = options.algorithm, options.init
     x = as_matrix(x)
     weights = as_weights(sample_weight, len(x))
     check_finite(x, weights)
     check_enough_rows(weights, n_components)
     dtype = float_dtype(x)
+    prior = settle(options.prior, dtype)
     units = measure(x, weights, family, dtype)
     # Weights of average 1 keep float32 away from its limits.
     weight_unit = float(weights.sum() / np.count_nonzero(weights))
@@ -128,15 +129,8 @@ def fit_in_slots(
     climbs, interrupted = climb_all(algorithm, climbs, data, penalty, tol, max_iter, options.progress)
     fits, collapses = jax.device_get(end_all(climbs, penalty, tol, n_components))
     best, restarts = choose(fits, collapses, interrupted)
-    best = best._replace(mixture=_without_spares(best.mixture, n_components))
+    best = best._replace(mixture=without_spares(best.mixture, n_components))
     return _in_users_units(best, restarts, units, weights, weight_unit, jax.device_get(penalty), dtype)
-
-
-def _without_spares(mixture: Mixture, n_components: int) -> Mixture:
-    covs = mixture.covs
-    if covs.count == mixture.n_components:
-        covs = jax.tree.map(lambda leaf: leaf[:n_components], covs)
-    return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)
 
 
 def _in_users_units(

@@ -28,7 +28,7 @@ from jaxgmm.data import Rows, as_rows
 from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
 from jaxgmm.moments import gather, merge, spread
-from jaxgmm.priors import Penalty, prepare
+from jaxgmm.priors import Penalty, prepare, settle
 from jaxgmm.scaling import units_of
 
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
@@ -80,7 +80,7 @@ def initialize(
         weights = as_weights(sample_weight, x.shape[0])
         check_finite(np.asarray(x), weights)
         check_enough_rows(weights, n_components)
-    return _initialize(key, data, n_components, method, family_of(covariance_type), prior)
+    return _initialize(key, data, n_components, method, family_of(covariance_type), settle(prior, x.dtype))
 
 
 def check_method(method: Any) -> None:
@@ -112,14 +112,15 @@ def start(
     The others are spare, with log-weight −∞, so that one compiled program serves every K up to n_slots.
     """
     there = jnp.arange(n_slots) < n_components
+    share = there.astype(data.x.dtype)
     centre, statistic = penalty.columns.mean, family.statistic
     if method == "random-responsibilities":
-        draws = jax.random.exponential(key, (data.x.shape[0], n_slots), data.x.dtype) * there[None, :]
+        draws = jax.random.exponential(key, (data.x.shape[0], n_slots), data.x.dtype) * share[None, :]
         resp = draws / jnp.sum(draws, axis=1, keepdims=True)
         return maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
     if method == "random-rows":
         rows = data.x[_draw_rows(key, data.weights, n_slots)]
-        equal = there / jnp.sum(there.astype(rows.dtype))
+        equal = share / jnp.sum(share)
         resp = jnp.broadcast_to(equal[None, :], (data.x.shape[0], n_slots))
         alike = maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
         return dataclasses.replace(alike, means=rows)

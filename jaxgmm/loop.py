@@ -16,7 +16,7 @@ from jaxgmm._types import FitResult, Info, Mixture, Status
 from jaxgmm.checks import as_count
 from jaxgmm.collapse import n_collapsed
 from jaxgmm.data import as_data
-from jaxgmm.priors import Penalty, prepare
+from jaxgmm.priors import Penalty, prepare, settle
 
 
 class Climb(NamedTuple):
@@ -40,7 +40,7 @@ class Climb(NamedTuple):
 def run(
     algorithm: Algorithm,
     mixture: Mixture,
-    x: ArrayLike,
+    x: Any,
     sample_weight: ArrayLike | None = None,
     *,
     prior: Any = None,
@@ -72,7 +72,8 @@ def run(
     """
     max_iter = as_count(max_iter, "max_iter")
     mixture, data = as_data(mixture, x, sample_weight)
-    return _run(algorithm, mixture, data, prior, tol, max_iter)
+    dtype = mixture.means.dtype
+    return _run(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
 
 
 @functools.partial(jax.jit, static_argnums=5)

@@ -93,6 +93,26 @@ def _project(mixture: Mixture, family: Family) -> Mixture:
     return Mixture(mixture.log_weights, mixture.means, projected.covs, family)
 
 
+def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
+    """The same mixture with spare components up to `n_slots`: copies of the last with log-weight −∞."""
+    spare = max(0, n_slots - mixture.n_components)
+
+    def padded(leaf: Array) -> Array:
+        return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], spare, axis=0)])
+
+    log_weights = jnp.pad(mixture.log_weights, (0, spare), constant_values=-jnp.inf)
+    own = mixture.covs.count == mixture.n_components
+    covs = jax.tree.map(padded, mixture.covs) if own else mixture.covs
+    return Mixture(log_weights, padded(mixture.means), covs, mixture.family)
+
+
+def without_spares(mixture: Mixture, n_components: int) -> Mixture:
+    """The first components of a mixture, the others being spare."""
+    own = mixture.covs.count == mixture.n_components
+    covs = jax.tree.map(lambda leaf: leaf[:n_components], mixture.covs) if own else mixture.covs
+    return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)
+
+
 def _wide(*values: Any) -> tuple[Any, ...]:
     return tuple(value if hasattr(value, "dtype") else np.asarray(value) for value in values)
 

@@ -39,16 +39,6 @@ class Penalty(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Flat:
-    """No prior: maximum likelihood. What `prior=None` means."""
-
-    def prepare(self, columns: Columns) -> Penalty:
-        """The penalty that this prior is for data with such columns."""
-        return Penalty(jnp.zeros_like(columns.mass), jnp.zeros_like(columns.mean), columns)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
 class Ridge:
     """A prior that keeps covariances from collapsing and fits from diverging.
 
@@ -64,16 +54,24 @@ class Ridge:
 
     strength: Any = None
 
-    def prepare(self, columns: Columns) -> Penalty:
-        """The penalty that this prior is for data with such columns."""
-        dtype = columns.mean.dtype
+    def settle(self, dtype: Any) -> Ridge:
+        """The same prior with its strength an array, so that every strength shares one compiled program."""
         strength = self.strength
         if strength is None:
             strength = 1e-12 if dtype == jnp.float64 else 1e-9
-        mass = jnp.asarray(strength).astype(dtype) * columns.mass
+        return Ridge(jnp.asarray(strength).astype(dtype))
+
+    def prepare(self, columns: Columns) -> Penalty:
+        """The penalty that this prior is for data with such columns."""
+        mass = self.settle(columns.mean.dtype).strength * columns.mass
         return Penalty(mass, mass * columns.unit(), columns)
 
 
+def settle(prior: Any, dtype: Any) -> Any:
+    """A prior ready to be traced; None, maximum likelihood, is `Ridge` of strength 0."""
+    return (Ridge(0.0) if prior is None else prior).settle(dtype)
+
+
 def prepare(prior: Any, columns: Columns) -> Penalty:
-    """The penalty of a prior, None being `Flat`."""
-    return (Flat() if prior is None else prior).prepare(columns)
+    """The penalty of a prior, or of None."""
+    return settle(prior, columns.mean.dtype).prepare(columns)

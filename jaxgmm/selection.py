@@ -12,10 +12,11 @@ from jax import Array
 
 from jaxgmm._types import FitResult, Mixture, Status
 from jaxgmm.checks import as_count, as_key, as_matrix, as_weights
-from jaxgmm.criteria import criteria, n_parameters
+from jaxgmm.criteria import doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
 from jaxgmm.fitting import Options, fit_in_slots
+from jaxgmm.mixtures import with_spares
 from jaxgmm.progress import Progress
 
 CRITERIA = ("bic", "aic", "icl")
@@ -200,9 +201,11 @@ def _candidate(
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
         return Candidate(count, family.name, size, skipped="interrupted")
     result = fit_in_slots(key, x, count, weights, options, n_slots)
-    mixture, data = as_data(result.mixture, x, weights)
-    values = (float(value) for value in criteria(mixture, data))
-    return Candidate(count, family.name, size, float(result.log_likelihood), *values, result=result)
+    deviance = -2 * float(result.log_likelihood)
+    bic = deviance + size * float(np.log(weights.sum()))
+    mixture, data = as_data(with_spares(result.mixture, n_slots), x, weights)
+    icl = bic + float(doubt(mixture, data))
+    return Candidate(count, family.name, size, -deviance / 2, deviance + 2 * size, bic, icl, result)
 
 
 def _listed(n_components: Any) -> list[Any]:

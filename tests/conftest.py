@@ -1,0 +1,61 @@
+"""Strict JAX, a persistent compilation cache, and the data that the tests share.
+
+`JAX_ENABLE_X64=0` runs the numerical part in float32 alone: `pytest -m "not needs_x64"`.
+"""
+
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+X64 = os.environ.get("JAX_ENABLE_X64", "1") not in ("0", "false", "False")
+
+jax.config.update("jax_enable_x64", X64)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    jax.config.update("jax_compilation_cache_dir", str(HERE.parent / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+DTYPES = [np.float64 if X64 else np.float32]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_x64: meaningless without float64")
+
+
+@pytest.fixture(params=DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def iris():
+    from sklearn.datasets import load_iris
+
+    data = load_iris()
+    return data.data, data.target
+
+
+@pytest.fixture(scope="session")
+def faithful():
+    x = np.loadtxt(HERE / "data" / "faithful.csv", delimiter=",", skiprows=1)
+    return x, (x[:, 0] > 3).astype(int)
+
+
+@pytest.fixture(scope="session")
+def mclust():
+    return json.loads((HERE / "data" / "mclust.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    from sklearn.datasets import make_blobs
+
+    x, y = make_blobs(n_samples=400, centers=4, cluster_std=0.60, random_state=0)
+    return x[:, ::-1].copy(), y

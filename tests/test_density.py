@@ -1,0 +1,229 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from tests import cases, reference
+from tests.cases import FAMILIES, tolerance
+
+
+def twin(covariance_type, arrays, x):
+    weights, means, covs = (np.asarray(a, np.float64) for a in arrays)
+    dense = reference.dense_covariances(covariance_type, covs, *means.shape)
+    return reference.log_joint(weights, means, dense, x)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_components,n_features", [(1, 1), (3, 3), (4, 2)])
+def test_matches_the_twin(family, n_components, n_features, dtype):
+    mixture, arrays = cases.mixture(family, n_components, n_features, dtype)
+    x, weights = cases.rows(40, n_features, dtype)
+    joint = twin(family, arrays, x)
+    rtol = tolerance(dtype)
+    np.testing.assert_allclose(jaxgmm.log_joint(mixture, x), joint, rtol=rtol, atol=10 * rtol)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), reference.log_prob(joint), rtol=rtol, atol=10 * rtol)
+    resp = reference.responsibilities(joint)
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x), resp, rtol=100 * rtol, atol=rtol)
+    np.testing.assert_allclose(
+        jnp.exp(jaxgmm.log_responsibilities(mixture, x)), jaxgmm.responsibilities(mixture, x), rtol=rtol
+    )
+    np.testing.assert_array_equal(jaxgmm.predict(mixture, x), resp.argmax(axis=1))
+    total = weights.astype(np.float64) @ reference.log_prob(joint)
+    np.testing.assert_allclose(jaxgmm.log_likelihood(mixture, x, weights), total, rtol=10 * rtol)
+    np.testing.assert_allclose(jaxgmm.score(mixture, x, weights), total / weights.sum(dtype=np.float64), rtol=10 * rtol)
+    assert jaxgmm.log_prob(mixture, x).dtype == dtype
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_moments_match_the_twin_across_chunks(family, dtype, monkeypatch):
+    monkeypatch.setattr("jaxgmm.data._CHUNK_ELEMENTS", 64 * 9)
+    mixture, arrays = cases.mixture(family, 3, 3, dtype)
+    x, weights = cases.rows(203, 3, dtype)
+    jax.clear_caches()
+    moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
+    per_row = jaxgmm.log_prob(mixture, x)
+    jax.clear_caches()
+    joint = twin(family, arrays, x)
+    mass, mean, scatter = reference.moments(x, weights, reference.responsibilities(joint))
+    rtol = tolerance(dtype, 10)
+    np.testing.assert_allclose(moments.mass, mass, rtol=10 * rtol)
+    np.testing.assert_allclose(moments.mean, mean, rtol=10 * rtol, atol=10 * rtol)
+    expected = {
+        "full": scatter,
+        "tied": scatter.sum(axis=0, keepdims=True),
+        "diag": np.einsum("kii->ki", scatter),
+        "spherical": np.einsum("kii->k", scatter),
+    }[family]
+    np.testing.assert_allclose(moments.scatter, expected, rtol=30 * rtol, atol=30 * rtol * np.abs(expected).max())
+    np.testing.assert_allclose(log_likelihood, weights.astype(np.float64) @ reference.log_prob(joint), rtol=rtol)
+    np.testing.assert_allclose(per_row, reference.log_prob(joint), rtol=rtol, atol=10 * rtol)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_any_shape(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, _ = cases.rows(24, dtype=dtype)
+    flat = jaxgmm.log_prob(mixture, x)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x.reshape(2, 3, 4, 3)), flat.reshape(2, 3, 4), rtol=1e-5)
+    assert jaxgmm.log_prob(mixture, x[0]).shape == ()
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x[0]), flat[0], rtol=1e-5)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x.tolist()), flat, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_far_rows_go_to_the_nearest_component(family, dtype):
+    big = 1e25 if dtype == np.float32 else 1e200
+    means = np.array([[-1.0, 0.0], [1.0, 0.0]], dtype)
+    covs = {"full": [np.eye(2)] * 2, "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}[family]
+    mixture = jaxgmm.make_mixture(np.array([0.5, 0.5], dtype), means, np.asarray(covs, dtype), covariance_type=family)
+    x = np.array([[1e3, 0.0], [-1e3, 0.0], [big, big], [-big, 0.0], [0.0, 0.0]], dtype)
+    resp = np.asarray(jaxgmm.responsibilities(mixture, x))
+    assert np.isfinite(resp).all()
+    np.testing.assert_allclose(resp.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(resp[:2], [[0, 1], [1, 0]], atol=1e-6)
+    log_prob = np.asarray(jaxgmm.log_prob(mixture, x))
+    assert not np.isnan(log_prob).any() and (log_prob[2:4] == -np.inf).all() and np.isfinite(log_prob[:2]).all()
+    assert not np.isnan(jaxgmm.log_joint(mixture, x)).any()
+    wide = jaxgmm.make_mixture(
+        np.array([0.5, 0.5], dtype), means, np.array([[1.0, 1.0], [4.0, 4.0]], dtype), covariance_type="diag"
+    )
+    # Far out the wider component is the nearer in Mahalanobis distance, on either side.
+    np.testing.assert_allclose(jaxgmm.responsibilities(wide, x)[2:4], [[0, 1], [0, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_of_weight_zero_counts_as_left_out(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, weights = cases.rows(30, dtype=dtype)
+    spoiled, none = x.copy(), weights.copy()
+    spoiled[::3], none[::3] = np.nan, 0.0
+    keep = none > 0
+    moments, log_likelihood = jaxgmm.e_step(mixture, spoiled, none)
+    expected, expected_log_likelihood = jaxgmm.e_step(mixture, x[keep], weights[keep])
+    chex.assert_trees_all_close(moments, expected, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))
+    np.testing.assert_allclose(log_likelihood, expected_log_likelihood, rtol=tolerance(dtype))
+    gradient = jax.grad(lambda m: jaxgmm.log_likelihood(m, spoiled, none))(mixture)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_weight_minus_infinity_is_legal(family, dtype):
+    mixture, (weights, means, covs) = cases.mixture(family, dtype=dtype)
+    x, _ = cases.rows(dtype=dtype)
+    absent = jaxgmm.make_mixture(np.array([0.25, 0.0, 0.75], dtype), means, covs, covariance_type=family)
+    two = [0, 2]
+    kept = covs if family == "tied" else covs[two]
+    present = jaxgmm.make_mixture(np.array([0.25, 0.75], dtype), means[two], kept, covariance_type=family)
+    np.testing.assert_allclose(jaxgmm.log_prob(absent, x), jaxgmm.log_prob(present, x), rtol=1e-4)
+    assert (np.asarray(jaxgmm.responsibilities(absent, x))[:, 1] == 0).all()
+    for function in (jaxgmm.log_likelihood, lambda m, x: jnp.sum(jaxgmm.log_prob(m, x))):
+        gradient = jax.grad(function)(absent, x)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        assert np.isfinite(jax.grad(function, argnums=1)(absent, x)).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_jit_equals_eager_and_vmap_equals_a_loop(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, weights = cases.rows(12, dtype=dtype)
+    functions = [jaxgmm.log_joint, jaxgmm.responsibilities, jaxgmm.log_likelihood, jaxgmm.e_step]
+    other, _ = cases.mixture(family, dtype=dtype, seed=5)
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), mixture, other)
+    close = dict(rtol=300 * tolerance(dtype), atol=300 * tolerance(dtype))
+    for function in functions:
+        compiled = jax.jit(function)(mixture, x)
+        with jax.disable_jit():
+            chex.assert_trees_all_close(compiled, function(mixture, x), **close)
+        over_mixtures = jax.vmap(function, (0, None))(stack, x)
+        for r, single in enumerate((mixture, other)):
+            chex.assert_trees_all_close(
+                jax.tree.map(lambda leaf, r=r: leaf[r], over_mixtures), function(single, x), **close
+            )
+    looped = jnp.stack([jaxgmm.log_prob(mixture, row) for row in x])
+    np.testing.assert_allclose(jax.vmap(lambda row: jaxgmm.log_prob(mixture, row))(x), looped, rtol=1e-4)
+    over_weights = jax.vmap(lambda w: jaxgmm.log_likelihood(mixture, x, w))(jnp.stack([weights, 2 * weights]))
+    np.testing.assert_allclose(over_weights[1], 2 * over_weights[0], rtol=1e-5)
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_equal_finite_differences(family):
+    mixture, _ = cases.mixture(family)
+    x, weights = cases.rows(17)
+    leaves, treedef = jax.tree.flatten(mixture)
+    gradients = jax.tree.leaves(jax.grad(jaxgmm.log_likelihood)(mixture, x, weights))
+    plain = jax.grad(lambda m: jnp.sum(jnp.asarray(weights) * jaxgmm.log_prob(m, x)))(mixture)
+    chex.assert_trees_all_close(gradients, jax.tree.leaves(plain), rtol=1e-11, atol=1e-11)
+    for i, gradient in enumerate(gradients):
+
+        def value(leaf, i=i):
+            changed = [jnp.asarray(leaf) if j == i else other for j, other in enumerate(leaves)]
+            return jaxgmm.log_likelihood(jax.tree.unflatten(treedef, changed), x, weights)
+
+        expected = reference.finite_difference(value, leaves[i])
+        if gradient.ndim == 3:
+            expected = np.tril(expected)
+            gradient = np.tril(gradient)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
+    over_x = jax.grad(jaxgmm.log_likelihood, argnums=1)(mixture, jnp.asarray(x), weights)
+    expected = reference.finite_difference(lambda x: jaxgmm.log_likelihood(mixture, x, weights), x)
+    np.testing.assert_allclose(over_x, expected, rtol=1e-6, atol=1e-6)
+    over_weights = jax.grad(jaxgmm.log_likelihood, argnums=2)(mixture, x, jnp.asarray(weights))
+    np.testing.assert_allclose(over_weights, jaxgmm.log_prob(mixture, x), rtol=1e-11)
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hessian_and_forward_mode_through_fishers_identity(family):
+    mixture, _ = cases.mixture(family)
+    x, weights = cases.rows(17)
+    params = jaxgmm.unconstrain(mixture)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def fisher(v):
+        return jaxgmm.log_likelihood(jaxgmm.constrain(unravel(v)), x, weights)
+
+    def plain(v):
+        return jnp.sum(jnp.asarray(weights) * jaxgmm.log_prob(jaxgmm.constrain(unravel(v)), x))
+
+    np.testing.assert_allclose(jax.hessian(fisher)(flat), jax.hessian(plain)(flat), rtol=1e-8, atol=1e-8)
+    direction = jnp.ones_like(flat)
+    _, forward = jax.jvp(fisher, (flat,), (direction,))
+    np.testing.assert_allclose(forward, jax.grad(fisher)(flat) @ direction, rtol=1e-10)
+
+
+def test_new_numbers_do_not_retrace(dtype):
+    chex.clear_trace_counter()
+    mixture, _ = cases.mixture("full", dtype=dtype)
+    x, weights = cases.rows(dtype=dtype)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def f(mixture, x, weights):
+        return jaxgmm.log_likelihood(mixture, x, weights)
+
+    for seed in range(3):
+        f(cases.mixture("full", dtype=dtype, seed=seed)[0], x + dtype(seed), weights * dtype(seed + 1))
+
+
+def test_dtypes_are_promoted_and_kept():
+    single, _ = cases.mixture("full", dtype=np.float32)
+    x = np.arange(12).reshape(4, 3)
+    for given in (x.astype(np.int32), x.astype(np.float16), x.astype(np.float32), jnp.asarray(x, jnp.bfloat16), x > 5):
+        assert jaxgmm.log_prob(single, given).dtype == np.float32
+    wide = jaxgmm.log_prob(single, x.astype(np.float64)).dtype
+    assert wide == (np.float64 if jax.config.jax_enable_x64 else np.float32)
+
+
+def test_wrong_shapes_are_named():
+    mixture, _ = cases.mixture("full")
+    with pytest.raises(ValueError, match=r"x has 4 columns .* the mixture has 3"):
+        jaxgmm.log_prob(mixture, np.zeros((5, 4)))
+    with pytest.raises(ValueError, match="shape"):
+        jaxgmm.responsibilities(mixture, np.zeros(3))
+    with pytest.raises(ValueError, match="sample_weight must have shape"):
+        jaxgmm.log_likelihood(mixture, np.zeros((5, 3)), np.ones(4))
+    with pytest.raises(TypeError, match="strings"):
+        jaxgmm.log_prob(mixture, np.array([["a", "b", "c"]]))

@@ -1,0 +1,154 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.families import FAMILIES as TABLE
+from jaxgmm.families import family_of
+from jaxgmm.priors import prepare
+from tests import cases, reference
+from tests.cases import CODES, FAMILIES, tolerance
+
+
+def test_the_battery_covers_the_table():
+    assert list(TABLE) == FAMILIES
+    for name, code in CODES.items():
+        assert family_of(code) is family_of(name) is family_of(TABLE[name])
+    with pytest.raises(ValueError, match="covariance_type 'fulll' is not known; it is one of 'full'"):
+        family_of("fulll")
+    with pytest.raises(TypeError, match="must be a name or a family"):
+        family_of(3)
+
+
+@pytest.mark.parametrize("strength", [None, 0.1])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_m_step_matches_the_twin(family, strength, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, weights = cases.rows(50, dtype=dtype)
+    prior = None if strength is None else jaxgmm.Ridge(strength)
+    moments, _ = jaxgmm.e_step(mixture, x, weights)
+    resp = np.asarray(jaxgmm.responsibilities(mixture, x), np.float64)
+    mass, mean, scatter = reference.moments(x, weights, resp)
+    variances = reference.column_variances(x, weights)
+    expected_weights, expected = reference.m_step(family, mass, scatter, strength or 0.0, variances)
+    rtol = 10 * tolerance(dtype, 10)
+    for fitted in (
+        jaxgmm.m_step(moments, family, prior=prior),
+        jaxgmm.from_responsibilities(x, resp, weights, covariance_type=family, prior=prior),
+    ):
+        np.testing.assert_allclose(fitted.weights, expected_weights, rtol=rtol)
+        np.testing.assert_allclose(fitted.means, mean, rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(fitted.covariances, expected, rtol=10 * rtol, atol=10 * rtol)
+        assert fitted.covariance_type == family and fitted.means.dtype == dtype
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_prior_matches_the_twin(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, weights = cases.rows(50, dtype=dtype)
+    penalty = prepare(jaxgmm.Ridge(0.3), jaxgmm.Rows(jnp.asarray(x), jnp.asarray(weights)).columns())
+    expected = reference.log_ridge(
+        family, np.asarray(mixture.covariances, np.float64), 0.3, weights.sum(), reference.column_variances(x, weights)
+    )
+    np.testing.assert_allclose(penalty.log_prob(mixture), expected, rtol=100 * tolerance(dtype))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_round_trip_and_are_counted(family, dtype):
+    mixture, _ = cases.mixture(family, 4, 3, dtype)
+    params = jaxgmm.unconstrain(mixture)
+    back = jaxgmm.constrain(params)
+    for a, b in zip(jax.tree.leaves(mixture), jax.tree.leaves(back), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert size == mixture.n_parameters == jaxgmm.n_parameters(family, 4, 3) == jaxgmm.n_parameters(CODES[family], 4, 3)
+    assert back.means.dtype == dtype
+    anything = jax.tree.map(lambda leaf: leaf + 1.5, params)
+    valid = jaxgmm.constrain(anything)
+    np.testing.assert_allclose(valid.weights.sum(), 1, rtol=1e-5)
+    assert (np.linalg.eigvalsh(np.asarray(valid.covariances)) > 0).all()
+    absent = dataclasses.replace(mixture, log_weights=mixture.log_weights.at[1].set(-jnp.inf))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jaxgmm.unconstrain(absent)))
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_det_jacobian_matches_autodiff(family):
+    mixture, _ = cases.mixture(family, 3, 3)
+    flat, unravel = jax.flatten_util.ravel_pytree(jaxgmm.unconstrain(mixture))
+    distinct = 1 if family == "tied" else 3
+    lower = np.tril_indices(3)
+
+    def theta(v):
+        m = jaxgmm.constrain(unravel(v))
+        covariances = m.covariances[:distinct]
+        free = {
+            "full": covariances[:, lower[0], lower[1]],
+            "tied": covariances[:, lower[0], lower[1]],
+            "diag": jnp.diagonal(covariances, axis1=1, axis2=2),
+            "spherical": covariances[:, 0, 0],
+        }[family]
+        return jnp.concatenate([m.weights[:-1], m.means.ravel(), free.ravel()])
+
+    _, expected = np.linalg.slogdet(jax.jacobian(theta)(flat))
+    np.testing.assert_allclose(jaxgmm.log_det_jacobian(unravel(flat)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_empty_components_keep_previous_or_take_the_pool(family, dtype):
+    x, _ = cases.rows(30, dtype=dtype)
+    resp = np.zeros((30, 3), dtype)
+    resp[:15, 0] = resp[15:, 2] = 1
+    alone = jaxgmm.from_responsibilities(x, resp, covariance_type=family)
+    assert alone.log_weights[1] == -np.inf
+    np.testing.assert_allclose(alone.means[1], x.mean(axis=0), rtol=1e-4, atol=1e-5)
+    pooled = jaxgmm.from_responsibilities(x, np.ones((30, 1), dtype), covariance_type=family)
+    if family != "tied":
+        np.testing.assert_allclose(alone.covariances[1], pooled.covariances[0], rtol=1e-4, atol=1e-5)
+    previous, _ = cases.mixture(family, dtype=dtype)
+    statistic = previous.family.statistic
+    dense, _ = jaxgmm.e_step(jaxgmm.project(previous, "full"), x)
+    emptied = dense._replace(mass=dense.mass.at[1].set(0.0), scatter=dense.scatter.at[1].set(0.0))
+    emptied = emptied._replace(scatter=statistic.of_dense(emptied.scatter))
+    kept = jaxgmm.m_step(emptied, family, previous=previous)
+    np.testing.assert_array_equal(kept.means[1], previous.means[1])
+    if family != "tied":
+        np.testing.assert_allclose(kept.covariances[1], previous.covariances[1], rtol=1e-5)
+    moved = jaxgmm.m_step(emptied, family, prior=jaxgmm.Ridge(0.1), previous=previous)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((moved.means, moved.covs)))
+
+
+@pytest.mark.parametrize("source", FAMILIES)
+@pytest.mark.parametrize("target", FAMILIES)
+def test_project_follows_the_m_steps_rule(source, target, dtype):
+    mixture, _ = cases.mixture(source, dtype=dtype)
+    weights = np.asarray(mixture.weights, np.float64)
+    scatter = weights[:, None, None] * np.asarray(mixture.covariances, np.float64)
+    projected = jaxgmm.project(mixture, target)
+    _, expected = reference.m_step(target, weights, scatter)
+    np.testing.assert_allclose(projected.covariances, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(projected.log_weights, mixture.log_weights)
+    np.testing.assert_array_equal(projected.means, mixture.means)
+    assert projected.covariance_type == target
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mixture_is_a_plain_pytree(family, dtype):
+    mixture, (weights, means, covs) = cases.mixture(family, dtype=dtype)
+    assert not isinstance(mixture, tuple) and not hasattr(mixture, "__len__") and not hasattr(mixture, "__getitem__")
+    np.testing.assert_allclose(mixture.weights, weights, rtol=1e-5)
+    np.testing.assert_allclose(
+        mixture.covariances, reference.dense_covariances(family, covs, *means.shape), rtol=1e-4, atol=1e-6
+    )
+    inverse = np.linalg.inv(np.asarray(mixture.covariances, np.float64))
+    np.testing.assert_allclose(mixture.precisions, inverse, rtol=1e-3, atol=1e-4)
+    assert (mixture.n_components, mixture.n_features, mixture.covariance_type) == (3, 3, family)
+    assert repr(mixture) == f"Mixture(K=3, D=3, {family!r}, {np.dtype(dtype).name})"
+    stacked = jax.vmap(lambda _: mixture)(jnp.arange(2))
+    assert "stacked (2,)" in repr(stacked)
+    assert jax.tree.structure(jax.tree.map(lambda leaf: leaf, mixture)) == jax.tree.structure(mixture)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        mixture.means = means

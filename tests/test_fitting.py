@@ -1,0 +1,300 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxgmm
+from jaxgmm import EM, Gradient, Ridge, Status
+from tests import cases, reference
+from tests.cases import FAMILIES
+
+KEY = jax.random.key(0)
+LBFGS = optax.lbfgs()
+
+
+def data(family="full", dtype=np.float64, n_rows=300):
+    return cases.drawn_rows(family, n_rows, dtype)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_is_sound_and_told_in_the_users_units(family, dtype):
+    _, x, weights = data(family, dtype)
+    fitted = jaxgmm.fit(KEY, x, 3, weights, covariance_type=family)
+    assert fitted.status is Status.CONVERGED and fitted.converged
+    assert fitted.mixture.means.dtype == fitted.objective.dtype == dtype
+    rtol = 1e-5 if dtype == np.float32 else 1e-10
+    expected = jaxgmm.log_likelihood(fitted.mixture, x, weights)
+    np.testing.assert_allclose(fitted.log_likelihood, expected, rtol=rtol)
+    n_iter = int(fitted.n_iter)
+    np.testing.assert_allclose(fitted.history[n_iter - 1], fitted.objective, rtol=rtol)
+    assert np.isnan(fitted.history[n_iter:]).all() and fitted.history.shape == (1000,)
+    assert fitted.restarts.objective.shape == fitted.restarts.status.shape == fitted.restarts.n_iter.shape == (5,)
+    np.testing.assert_allclose(fitted.restarts.objective.max(), fitted.objective, rtol=rtol)
+    strong = jaxgmm.fit(KEY, x, 3, weights, covariance_type=family, prior=Ridge(0.05))
+    variances = reference.column_variances(x.astype(np.float64), weights)
+    if family == "spherical":
+        variances = np.full(3, variances.mean())
+    covariances = np.asarray(strong.mixture.covariances, np.float64)
+    penalty = reference.log_ridge(family, covariances, 0.05, weights.sum(dtype=np.float64), variances)
+    np.testing.assert_allclose(strong.objective - strong.log_likelihood, penalty, rtol=1e-3)
+
+
+def transformed(fitted, a, b):
+    means = np.asarray(fitted.mixture.means, np.float64) * a + b
+    covariances = np.asarray(fitted.mixture.covariances, np.float64) * np.outer(a, a)
+    return means, covariances
+
+
+def check_same(mixture, means, covariances, atol):
+    """Means and covariances in units of the expected standard deviations, components matched by a mean."""
+    order, found = np.argsort(means[:, 0]), np.argsort(np.asarray(mixture.means)[:, 0])
+    deviation = np.sqrt(np.einsum("kii->ki", covariances))[order]
+    outer = deviation[:, :, None] * deviation[:, None, :]
+    np.testing.assert_allclose((np.asarray(mixture.means)[found] - means[order]) / deviation, 0, atol=atol)
+    np.testing.assert_allclose(np.asarray(mixture.covariances)[found] / outer, covariances[order] / outer, atol=atol)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equivariant_under_affine_maps_of_the_columns(family, dtype):
+    _, x, weights = data(family, dtype)
+    options = dict(covariance_type=family, n_init=2, max_iter=50, tol=0)
+    fitted = jaxgmm.fit(KEY, x, 3, weights, **options)
+    a = np.full(3, -8.0) if family == "spherical" else np.array([-4.0, 0.5, 1024.0])
+    b = np.array([64.0, -8.0, 0.0])
+    moved = jaxgmm.fit(KEY, (x.astype(np.float64) * a + b).astype(dtype), 3, weights, **options)
+    means, covariances = transformed(fitted, a, b)
+    atol = 2e-3 if dtype == np.float32 else 1e-7
+    check_same(moved.mixture, means, covariances, atol)
+    volume = weights.sum(dtype=np.float64) * np.log(np.abs(a)).sum()
+    np.testing.assert_allclose(moved.log_likelihood, float(fitted.log_likelihood) - volume, rtol=atol)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_offsets_and_scales(family, offset, scale, dtype):
+    _, x, _ = data(family, np.float64)
+    reference_fit = jaxgmm.fit(KEY, x.astype(dtype), 3, covariance_type=family, n_init=2)
+    far = offset * (1e3 if dtype == np.float32 else 1e8)
+    factors = np.full(3, scale) if family == "spherical" else np.array([scale, 1.0, 1 / scale])
+    moved_x = ((x + far) * factors).astype(dtype)
+    fitted = jaxgmm.fit(KEY, moved_x, 3, covariance_type=family, n_init=2)
+    assert fitted.status == reference_fit.status == Status.CONVERGED
+    means, covariances = transformed(reference_fit, factors, far * factors)
+    check_same(fitted.mixture, means, covariances, 2e-2 if dtype == np.float32 else 1e-3)
+    per_row = jaxgmm.log_prob(fitted.mixture, moved_x)
+    np.testing.assert_allclose(per_row.sum(), fitted.log_likelihood, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_constant_collinear_and_duplicated_data_give_a_fit(family, dtype):
+    _, x, _ = data(family, dtype, n_rows=120)
+    cases = {
+        "collinear": np.stack([x[:, 0], 2 * x[:, 0], x[:, 1]], axis=1),
+        "constant": np.stack([x[:, 0], x[:, 1], np.full(120, 7.0, dtype)], axis=1),
+        "duplicated": np.repeat(x[:6], 20, axis=0),
+        "equal": np.ones_like(x),
+        "as many components as rows": x[:3],
+    }
+    for name, rows in cases.items():
+        fitted = jaxgmm.fit(KEY, rows, 3, covariance_type=family, n_init=2)
+        assert fitted.status in (Status.CONVERGED, Status.COLLAPSED, Status.MAX_ITER), name
+        assert np.isfinite(fitted.objective), name
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((fitted.mixture.means, fitted.mixture.covs)))
+        assert np.isfinite(jaxgmm.log_prob(fitted.mixture, rows)).all(), name
+        if name == "constant" and family != "spherical":
+            assert fitted.status == Status.COLLAPSED
+            np.testing.assert_allclose(fitted.mixture.means[:, 2], 7.0, rtol=1e-5)
+        if name == "as many components as rows" and family != "tied":
+            assert fitted.status == Status.COLLAPSED
+
+
+def test_zero_weights_equal_leaving_rows_out(dtype):
+    _, x, weights = data("full", dtype)
+    spoiled = np.concatenate([x, np.full((20, 3), np.nan, dtype)])
+    zero = np.concatenate([weights, np.zeros(20, dtype)])
+    fitted = jaxgmm.fit(KEY, x, 3, weights)
+    padded = jaxgmm.fit(KEY, spoiled, 3, zero)
+    np.testing.assert_allclose(padded.objective, fitted.objective, rtol=1e-5)
+    np.testing.assert_allclose(padded.mixture.means, fitted.mixture.means, rtol=1e-2, atol=1e-2)
+    tiny = jaxgmm.fit(KEY, x, 3, weights.astype(np.float64) * 1e-30)
+    np.testing.assert_allclose(tiny.mixture.means, fitted.mixture.means, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("prior", [Ridge(), None])
+@pytest.mark.parametrize("init", ["k-means++", "k-means", "random-rows", "random-responsibilities"])
+def test_every_start_and_its_restarts(init, prior, blobs, dtype):
+    x, labels = blobs[0].astype(dtype), blobs[1]
+    fitted = jaxgmm.fit(KEY, x, 4, init=init, prior=prior, n_init=4)
+    assert fitted.status == Status.CONVERGED
+    np.testing.assert_allclose(fitted.log_likelihood, -1264.859, atol=0.05)
+    sound = np.asarray(fitted.restarts.status) <= Status.MAX_ITER
+    np.testing.assert_allclose(np.asarray(fitted.restarts.objective)[sound].max(), fitted.objective, rtol=1e-6)
+    agreement = np.asarray(jaxgmm.predict(fitted.mixture, x))
+    assert all((agreement[labels == k] == np.bincount(agreement[labels == k]).argmax()).mean() > 0.95 for k in range(4))
+
+
+def test_given_starts(blobs, dtype):
+    x, labels = blobs[0].astype(dtype), blobs[1]
+    by_labels = jaxgmm.fit(KEY, x, 4, init=labels)
+    by_responsibilities = jaxgmm.fit(KEY, x, 4, init=np.eye(4)[labels])
+    by_mixture = jaxgmm.fit(KEY, x, 4, init=by_labels.mixture)
+    projected = jaxgmm.fit(KEY, x, 4, init=by_labels.mixture, covariance_type="diag")
+    for fitted in (by_labels, by_responsibilities, by_mixture):
+        assert fitted.restarts.objective.shape == (1,)
+        np.testing.assert_allclose(fitted.log_likelihood, -1264.859, atol=0.05)
+    assert by_mixture.n_iter <= 4 and projected.mixture.covariance_type == "diag"
+    for init, message in (
+        (labels[:-1], "labels \\(400,\\)"),
+        (labels + 1, "labels row .* but labels run from 0 to 3"),
+        (np.zeros(400, int), "labels no row with 1"),
+        (np.full((400, 4), np.nan), "at least 0, but holds nan in row 0"),
+        (by_labels.mixture, "init has 4 components in 2 columns, but n_components is 3"),
+        ("kmeans", "must be one of 'k-means\\+\\+'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxgmm.fit(KEY, x, 3 if init is by_labels.mixture else 4, init=init)
+    with pytest.raises(TypeError, match="labels must hold integers"):
+        jaxgmm.fit(KEY, x, 4, init=labels * 1.0)
+
+
+def test_gradient_through_the_host_door(blobs, dtype):
+    x = blobs[0].astype(dtype)
+    climbed = jaxgmm.fit(KEY, x, 4, algorithm=Gradient(LBFGS), n_init=3)
+    assert climbed.status == Status.CONVERGED and climbed.restarts.objective.shape == (3,)
+    np.testing.assert_allclose(climbed.log_likelihood, -1264.859, atol=0.05)
+
+
+def test_the_best_sound_restart_wins_and_collapsed_ones_are_told(dtype):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(100, 1)), np.full((4, 1), 9.0)]).astype(dtype)
+    # With three components some starts put one on the four equal rows, where the likelihood is high.
+    fitted = jaxgmm.fit(KEY, x, 3, n_init=20, init="random-rows", max_iter=300)
+    status = np.asarray(fitted.restarts.status)
+    assert (status == Status.COLLAPSED).any()
+    sound = status != Status.COLLAPSED
+    if sound.any():
+        assert fitted.status != Status.COLLAPSED
+        np.testing.assert_allclose(fitted.objective, np.asarray(fitted.restarts.objective)[sound].max(), rtol=1e-6)
+    else:
+        assert fitted.status == Status.COLLAPSED
+
+
+def test_dtypes_in_and_out(blobs):
+    x = np.round(blobs[0] * 4)
+    for given in (
+        x.astype(np.int32),
+        x.astype(np.float16),
+        x.astype(">f4"),
+        np.asfortranarray(x.astype(np.float32)),
+        np.repeat(x, 2, axis=0)[::2].astype(np.float32),
+        jnp.asarray(x, jnp.bfloat16),
+        x > 4,
+    ):
+        fitted = jaxgmm.fit(KEY, given, 2, n_init=1, max_iter=3)
+        assert fitted.mixture.means.dtype == fitted.objective.dtype == np.float32
+    wide = jaxgmm.fit(KEY, x.astype(np.float64), 2, n_init=1, max_iter=3)
+    assert wide.mixture.means.dtype == (np.float64 if jax.config.jax_enable_x64 else np.float32)
+
+
+def test_tables_and_memory_maps(tmp_path, blobs):
+    x = blobs[0].astype(np.float32)
+    alone = jaxgmm.fit(KEY, x, 2, n_init=1, max_iter=5)
+    pandas, polars, pyarrow = (
+        pytest.importorskip("pandas"),
+        pytest.importorskip("polars"),
+        pytest.importorskip("pyarrow"),
+    )
+    np.save(tmp_path / "x.npy", x)
+    frame = pandas.DataFrame(x, columns=["a", "b"])
+    tables = [
+        frame,
+        frame.astype("Float32"),
+        polars.DataFrame(x, schema=["a", "b"]),
+        pyarrow.table({"a": x[:, 0], "b": x[:, 1]}),
+        np.load(tmp_path / "x.npy", mmap_mode="r"),
+        x.tolist(),
+    ]
+    for table in tables:
+        fitted = jaxgmm.fit(KEY, table, 2, n_init=1, max_iter=5)
+        np.testing.assert_allclose(np.sort(fitted.mixture.means, 0), np.sort(alone.mixture.means, 0), rtol=0.05)
+        assert jaxgmm.log_prob(fitted.mixture, table).shape == (400,)
+
+
+def test_what_cannot_be_represented_is_refused_by_column(blobs):
+    x = blobs[0]
+    far = np.stack([x[:, 0], x[:, 1] + 1e7], axis=1).astype(np.float64)
+    if not jax.config.jax_enable_x64:
+        with pytest.raises(ValueError, match=r"column 1 .*too fine for float32.*subtract an offset.*jax_enable_x64"):
+            jaxgmm.fit(KEY, far, 2)
+    with pytest.raises(ValueError, match="column 0 .*overflow when squared in float32"):
+        jaxgmm.fit(KEY, (x * 1e25).astype(np.float32), 2)
+    with pytest.raises(ValueError, match="column 0 .*underflows when squared in float32"):
+        jaxgmm.fit(KEY, (x * 1e-25).astype(np.float32), 2)
+    if jax.config.jax_enable_x64:
+        with pytest.raises(ValueError, match="overflow when squared in float64"):
+            jaxgmm.fit(KEY, x * 1e200, 2)
+        huge = jaxgmm.fit(KEY, x * 1e150, 4)
+        np.testing.assert_allclose(huge.mixture.means.max() / 1e150, x.max(), rtol=0.5)
+
+
+def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
+    from jaxgmm import restarts
+
+    x = blobs[0].astype(dtype)
+    jaxgmm.fit(KEY, x, 3, tol=1e-3)
+    caches = [restarts.start_drawn, restarts._advance, restarts.end_all]
+    before = [cache._cache_size() for cache in caches]
+    for i in range(3):
+        jaxgmm.fit(jax.random.key(i), x * (i + 2) + i, 3, np.full(400, i + 1.0), tol=10.0 ** -(i + 4))
+    assert [cache._cache_size() for cache in caches] == before
+
+
+def test_progress_is_shown_only_when_asked(blobs, capfd):
+    jaxgmm.fit(KEY, blobs[0], 2, n_init=2)
+    assert capfd.readouterr() == ("", "")
+    jaxgmm.fit(KEY, blobs[0], 2, n_init=2, progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "objective" in err and "climbing" in err
+
+
+def test_ctrl_c_returns_the_best_so_far(blobs):
+    x = np.tile(blobs[0], (50, 1))
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    jaxgmm.fit(KEY, x, 4, n_init=2, max_iter=10**6, tol=1e30)
+    timer.start()
+    fitted = jaxgmm.fit(KEY, x, 4, n_init=2, max_iter=10**6, tol=0)
+    timer.join()
+    assert fitted.status is Status.INTERRUPTED and 0 < fitted.n_iter < 10**6
+    assert (np.asarray(fitted.restarts.status) == Status.INTERRUPTED).all()
+    np.testing.assert_allclose(fitted.log_likelihood, jaxgmm.log_likelihood(fitted.mixture, x), rtol=1e-5)
+
+
+def test_a_traced_fit_points_to_run(blobs):
+    with pytest.raises(TypeError, match="jaxgmm.run"):
+        jax.jit(lambda x: jaxgmm.fit(KEY, x, 2).objective)(blobs[0])
+
+
+def test_importing_changes_no_configuration():
+    code = """
+        import jax
+        before = dict(jax.config.values)
+        import sys, jaxgmm
+        changed = {n: (v, before[n]) for n, v in jax.config.values.items() if n in before and before[n] != v}
+        assert not changed, changed
+        heavy = {"sklearn", "matplotlib", "tqdm", "pandas", "scipy.stats"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_em_is_the_default():
+    assert isinstance(jaxgmm.fitting.Options().algorithm, EM)
