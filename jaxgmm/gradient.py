@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
@@ -73,13 +73,13 @@ class Gradient:
         optimizer = self.optimizer.init(params)
         if self.hyperparams is not None:
             optimizer = _with_hyperparams(optimizer, self.hyperparams)
-        loss, gradient = jax.value_and_grad(_loss(data, penalty, params.family))(params)
+        loss, gradient = jax.value_and_grad(minus_objective(data, penalty, params.family))(params)
         losses = jnp.full((WINDOW,), jnp.nan, loss.dtype)
         return self._report(params, optimizer, loss, gradient, losses, jnp.inf, jnp.ones((), jnp.int32), penalty)
 
     def step(self, state: GradientState, data: Any, penalty: Penalty) -> tuple[GradientState, Info]:
         """One update of the optimiser; a line search takes as many passes as it needs."""
-        loss_of = _loss(data, penalty, state.params.family)
+        loss_of = minus_objective(data, penalty, state.params.family)
         update = optax.with_extra_args_support(self.optimizer).update
         # Optax itself relies on implicit promotion, which the caller may have forbidden.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -110,7 +110,8 @@ class Gradient:
         return state, Info(objective, gain, jnp.asarray(n_passes, jnp.int32))
 
 
-def _loss(data: Any, penalty: Penalty, family: Any):
+def minus_objective(data: Any, penalty: Penalty, family: Any) -> Callable[[Params], Array]:
+    """Minus the objective per unit weight, as a function of unconstrained coordinates in scaled columns."""
     units: Units = units_of(penalty.columns, family)
 
     def loss(params: Params) -> Array:

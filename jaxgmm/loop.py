@@ -87,7 +87,9 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
     """A climb at its start."""
     state, info = algorithm.init(mixture, data, penalty)
     history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
-    return Climb(state, info, jnp.zeros((), jnp.int32), info.n_passes, history)
+    climb = Climb(state, info, jnp.zeros((), jnp.int32), info.n_passes, history)
+    # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
+    return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
 
 
 def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:

@@ -258,6 +258,15 @@ def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
     assert [cache._cache_size() for cache in caches] == before
 
 
+def test_blocks_share_one_program(blobs, dtype):
+    from jaxgmm import restarts
+
+    for algorithm in (EM(), Gradient(LBFGS), Gradient(optax.adam(0.01))):
+        restarts._advance.clear_cache()
+        fitted = jaxgmm.fit(KEY, blobs[0].astype(dtype), 4, algorithm=algorithm, n_init=2, max_iter=40, tol=0)
+        assert fitted.n_iter == 40 and restarts._advance._cache_size() == 1
+
+
 def test_progress_is_shown_only_when_asked(blobs, capfd):
     jaxgmm.fit(KEY, blobs[0], 2, n_init=2)
     assert capfd.readouterr() == ("", "")

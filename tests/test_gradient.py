@@ -6,7 +6,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import EM, Gradient, Ridge, Status
-from jaxgmm.gradient import _loss
+from jaxgmm.gradient import minus_objective
 from jaxgmm.priors import prepare
 from jaxgmm.scaling import units_of
 from tests import cases
@@ -46,7 +46,7 @@ def test_the_gradient_vanishes_at_the_optimum_of_em(family, data, prior, request
     rows = jaxgmm.Rows(jnp.asarray(x), jnp.ones(len(x)))
     penalty = prepare(prior, rows.columns())
     params = jaxgmm.unconstrain(units_of(penalty.columns, optimum.family).standardise(optimum))
-    gradient = jax.grad(_loss(rows, penalty, optimum.family))(params)
+    gradient = jax.grad(minus_objective(rows, penalty, optimum.family))(params)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-9
 
 
