@@ -1,5 +1,7 @@
 """Small dense linear algebra that the rest relies on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -63,12 +65,15 @@ def excess(ratio: Array) -> Array:
     return 0.5 * e**2 + (e - jnp.log1p(e))
 
 
-def symmetrise(matrices: Array) -> Array:
-    """The symmetric part, (..., D, D)."""
-    return 0.5 * (matrices + jnp.swapaxes(matrices, -2, -1))
-
-
 def finite(tree) -> Array:
     """Whether every number in a pytree is finite, ()."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(leaves))
+
+
+def varying_as(tree: Any, anchor: Array) -> Any:
+    """The same numbers, told to vary over a mesh as `anchor` () does.
+
+    Under `shard_map` a loop's carry must vary over the same axes before and after, and constants vary over none.
+    """
+    return jax.tree.map(lambda leaf: jnp.where(anchor == anchor, leaf, leaf), tree)

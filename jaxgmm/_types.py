@@ -218,3 +218,12 @@ class FitResult(NamedTuple):
     def converged(self) -> Any:
         """Whether the status is `CONVERGED`."""
         return self.status == Status.CONVERGED
+
+    def __repr__(self) -> str:
+        """One line where the fit is a single concrete one, else the shape of the stack."""
+        try:
+            name, n_iter = Status(int(self.status)).name, int(self.n_iter)
+            values = f"log_likelihood={float(self.log_likelihood):.8g}, objective={float(self.objective):.8g}"
+        except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+            return f"FitResult({self.mixture!r}, status={getattr(self.status, 'shape', self.status)})"
+        return f"FitResult({name} after {n_iter} iterations, {values}, {self.mixture!r})"

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +40,7 @@ class Rows:
         """Log π_k + log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
 
         def rows(seen: kernels.Joint) -> Array:
-            stretch = seen.shrink[None, :] ** 2
-            return jnp.where(stretch > 1, seen.log_joint * stretch, seen.log_joint).T
+            return jnp.where((seen.shrink > 1)[None, :], -jnp.inf, seen.log_joint).T
 
         return self._map(mixture, rows)
 
@@ -73,7 +73,7 @@ class Rows:
             exponential = jnp.exp(seen.log_joint - highest[None, :])
             normaliser = jnp.sum(exponential, axis=0)
             responsibilities = exponential * (weights / normaliser)[None, :]
-            log_prob = _stretched(jnp.log(normaliser) + highest, seen.shrink)
+            log_prob = _unless_far(jnp.log(normaliser) + highest, seen.shrink)
             return kernels.moments(prepared, seen, responsibilities, statistic), _weighted_sum(weights, log_prob)
 
         def combine(a: tuple[Moments, Array], b: tuple[Moments, Array]) -> tuple[Moments, Array]:
@@ -134,6 +134,8 @@ class Rows:
 
     def _chunks(self, width: int, *others: Array) -> tuple[Array, ...]:
         """Equal chunks, (n, C, D) and (n, C); rows of weight zero fill the last."""
+        chex.assert_rank([self.x, self.weights], [2, 1])
+        chex.assert_equal_shape_prefix([self.x, self.weights, *others], 1)
         n_rows = self.x.shape[0]
         most = int(np.clip(_CHUNK_ELEMENTS // width, 64, 1 << 15))
         n_chunks = max(1, -(-n_rows // most))
@@ -166,12 +168,12 @@ def _centred(x: Array, weights: Array, centre: Array) -> Array:
 
 
 def _log_prob(seen: kernels.Joint) -> Array:
-    return _stretched(jax.nn.logsumexp(seen.log_joint, axis=0), seen.shrink)
+    return _unless_far(jax.nn.logsumexp(seen.log_joint, axis=0), seen.shrink)
 
 
-def _stretched(log_prob: Array, shrink: Array) -> Array:
-    """Log p of a row that `joint` drew in by `shrink`; −∞ where it overflows."""
-    return jnp.where(shrink > 1, log_prob * shrink**2, log_prob)
+def _unless_far(log_prob: Array, shrink: Array) -> Array:
+    """Log p, but −∞ for a row that `joint` had to draw in."""
+    return jnp.where(shrink > 1, -jnp.inf, log_prob)
 
 
 def _weighted_sum(weights: Array, log_prob: Array) -> Array:

@@ -168,7 +168,8 @@ def e_step(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> 
         sample_weight: non-negative weights, (N,); None is 1 for each row.
 
     Returns:
-        The moments in the family's statistic, and the total log-likelihood, ().
+        The moments in the family's statistic, and the total log-likelihood, (). A row too far to be squared
+        adds nothing to the moments; the log-likelihood is then −∞.
 
     Raises:
         ValueError: if shapes do not match.

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -52,6 +53,7 @@ def maximise(moments: Moments, family: Any, penalty: Penalty, previous: Mixture 
     """The M-step under a prepared prior; see `m_step`."""
     n_components, n_features = moments.mean.shape
     mass = moments.mass
+    chex.assert_shape(mass, (n_components,))
     empty = mass <= float(jnp.finfo(mass.dtype).tiny)
     covs = family.update(mass, moments.scatter, penalty, n_features)
     whole = total(moments)

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.checks import (
@@ -147,7 +148,7 @@ def _draw_rows(key: Array, weights: Array, n_draws: int) -> Array:
         index = _draw(uniform, left)
         return left.at[index].set(0.0), index
 
-    return lax.scan(draw, weights, uniforms)[1]
+    return lax.scan(draw, varying_as(weights, uniforms[0]), uniforms)[1]
 
 
 def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Array:
@@ -172,7 +173,7 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
         return after[best], candidates[best]
 
     uniforms = jax.random.uniform(key_rest, (n_components - 1, n_candidates), rows.dtype)
-    others = lax.scan(add, distances(first), uniforms)[1]
+    others = lax.scan(add, varying_as(distances(first), uniforms.ravel()[:1].sum()), uniforms)[1]
     return jnp.concatenate([first[None], others])
 
 
@@ -198,7 +199,7 @@ def _lloyd(centres: Array, there: Array, data: Rows, scale: Array) -> Array:
         return centres + shift, jnp.max(jnp.abs(shift) / scale[None, :]), iteration + 1
 
     begun = (centres, jnp.full((), jnp.inf, centres.dtype), jnp.zeros((), jnp.int32))
-    return lax.while_loop(unsettled, iterate, begun)[0]
+    return lax.while_loop(unsettled, iterate, varying_as(begun, centres[0, 0] + data.x[0, 0]))[0]
 
 
 def _one_hot_nearest(x: Array, centres: Array, there: Array, scale: Array) -> Array:

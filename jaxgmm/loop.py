@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm._linalg import finite
+from jaxgmm._linalg import finite, varying_as
 from jaxgmm._protocols import Algorithm
 from jaxgmm._types import FitResult, Info, Mixture, Status
 from jaxgmm.checks import as_count
@@ -89,7 +89,8 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
     history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
     climb = Climb(state, info, jnp.zeros((), jnp.int32), info.n_passes, history)
     # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
-    return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
+    climb = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
+    return varying_as(climb, info.objective)
 
 
 def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
@@ -110,7 +111,8 @@ def advance(
     def step(climb: Climb) -> Climb:
         state, info = algorithm.step(climb.state, data, penalty)
         history = climb.history.at[climb.n_iter].set(info.objective)
-        return Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history)
+        climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history)
+        return varying_as(climb, info.objective)
 
     return lax.while_loop(unfinished, step, climb)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -79,6 +80,7 @@ def gather(weights: Array, points: Array, statistic: Statistic) -> Moments:
         points: as component k sees them, (K, D, C), or (1, D, C) where all see the same.
         statistic: what to hold of the scatter.
     """
+    chex.assert_rank([weights, points], [2, 3])
     mass = jnp.sum(weights, axis=-1)
     seen = jnp.broadcast_to(points, (weights.shape[0], *points.shape[1:]))
     first = product("kc,kdc->kd", weights, seen)

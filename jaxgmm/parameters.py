@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, nn
@@ -41,6 +42,7 @@ def constrain(params: Params) -> Mixture:
         The mixture: log π = log softmax(H·logits), L with exp(log-diagonal).
     """
     n_components, n_features = params.means.shape
+    chex.assert_shape(params.logits, (n_components - 1,))
     basis = jnp.asarray(_sum_to_zero_basis(n_components), params.means.dtype)
     log_weights = nn.log_softmax(product("kj,j->k", basis, params.logits))
     return Mixture(log_weights, params.means, params.family.unpack(params.scales, n_features), params.family)

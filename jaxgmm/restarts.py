@@ -80,7 +80,7 @@ def climb_all(
     progress: bool,
 ) -> tuple[Climb, np.ndarray]:
     """Climb in compiled blocks; also which restarts were interrupted, (R,)."""
-    unfinished, n_steps = np.ones(climbs.n_iter.shape, bool), 8
+    unfinished, n_steps = np.ones(climbs.n_iter.shape, bool), 1
     try:
         with Progress(progress, max_iter, "iterations") as shown:
             while unfinished.any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -58,15 +59,15 @@ def prepare(mixture: Mixture) -> Prepared:
 def joint(prepared: Prepared, columns: Array) -> Joint:
     """Log π_k + log N(x; μ_k, Σ_k), and what moments need.
 
-    A row so far away that its squared distance overflows is drawn to the centre along its ray by s,
-    which keeps the order of the components by distance; its true log-joint is s² times that, to leading
-    order.
+    A row so far away that its squared distance may overflow is drawn to the centre along its ray by s, which
+    keeps the order of the components by distance; its true log-joint counts as −∞.
 
     Args:
         prepared: the mixture.
         columns: rows as columns, (D, C), centred as the means are.
     """
     mixture = prepared.mixture
+    chex.assert_shape(columns, (mixture.n_features, None))
     limit = float(np.sqrt(jnp.finfo(columns.dtype).max)) / (4 * mixture.n_features)
     reach = jnp.max(jnp.abs(columns), axis=0) / limit
     shrink = lax.stop_gradient(jnp.maximum(1.0, reach * jnp.maximum(1.0, prepared.steepest)))
@@ -84,8 +85,8 @@ def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic:
         responsibilities: weighted, (K, C).
         statistic: what the family needs; dense products where colouring mixes columns.
     """
-    # A row too far to be squared has no finite moments: NaN, so that the fit says NONFINITE.
-    weights = jnp.where((seen.shrink > 1)[None, :] & (responsibilities > 0), jnp.nan, responsibilities)
+    # A row too far to be squared has no finite moments. It adds nothing, and a log-likelihood of −∞ tells.
+    weights = jnp.where((seen.shrink > 1)[None, :], 0.0, responsibilities)
     held = DENSE if prepared.mixture.covs.mixes or statistic.products else DIAGONAL
     return gather(weights, seen.whitened, held)
 
