@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, nn
+from jax import Array, lax, nn
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import inverse_lower, lower_factor, product
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_floats
+from jaxgmm.checks import as_floats, is_traced
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 
@@ -31,8 +33,12 @@ def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
     Raises:
         ValueError: if dims is empty, repeats a column or names one that is not there.
     """
-    kept = _columns(mixture, dims)
-    covs = mixture.covs
+    return _marginal(mixture, tuple(_columns(mixture, dims)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
+    kept, covs = list(columns), mixture.covs
     if isinstance(covs, Dense):
         covs = Dense(lower_factor(covs.cholesky[:, kept, :]))
     elif covs.scale.shape[-1] > 1:
@@ -65,6 +71,12 @@ def condition(mixture: Mixture, dims: Sequence[int], values: ArrayLike) -> Mixtu
     values = as_floats(values, "values", mixture.means).astype(mixture.means.dtype)
     if values.shape != (len(known),):
         raise ValueError(f"values must have shape ({len(known)},), one for each of dims, not {values.shape}")
+    return _condition(mixture, tuple(known), tuple(other), values)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...], values: Array) -> Mixture:
+    known, other = list(dims), list(others)
     covs, means = mixture.covs, mixture.means
     residual = values[None, :] - means[:, known]
     if isinstance(covs, Dense):
@@ -81,7 +93,10 @@ def condition(mixture: Mixture, dims: Sequence[int], values: ArrayLike) -> Mixtu
         observed = covs if common else Diagonal(covs.scale[:, known])
         rest = covs if common else Diagonal(covs.scale[:, other])
         whitened, shift = observed.solve(residual), 0.0
-    evidence = -0.5 * (jnp.sum(whitened**2, axis=-1) + observed.log_det(len(known)))
+    # Values too far to be squared are drawn in, which keeps the order of the components.
+    limit = float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (4 * len(known))
+    shrink = lax.stop_gradient(jnp.maximum(1.0, jnp.max(jnp.abs(whitened)) / limit))
+    evidence = -0.5 * (jnp.sum((whitened / shrink) ** 2, axis=-1) + observed.log_det(len(known)))
     log_weights = nn.log_softmax(mixture.log_weights + evidence)
     return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 
@@ -100,7 +115,7 @@ def affine(mixture: Mixture, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
         "spherical", which they make "diag"; one factor keeps every family.
 
     Raises:
-        ValueError: if shapes do not match.
+        ValueError: if shapes do not match, or a factor is zero.
     """
     dtype = mixture.means.dtype
     A = as_floats(A, "A", mixture.means).astype(dtype)
@@ -113,7 +128,14 @@ def affine(mixture: Mixture, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
     n_out = A.shape[0] if A.ndim == 2 else n_features
     if b.shape not in ((), (n_out,)):
         raise ValueError(f"b must have shape ({n_out},) or (), not {b.shape}")
-    shift = jnp.broadcast_to(b, (n_out,))[None, :]
+    if A.ndim < 2 and not is_traced(A) and not jnp.all(A != 0):
+        raise ValueError(f"A must not be zero, or y has no density; it is {A}")
+    return _affine(mixture, A, jnp.broadcast_to(b, (n_out,)))
+
+
+@jax.jit
+def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
+    n_features, shift = mixture.n_features, b[None, :]
     if A.ndim == 2:
         return _transformed(mixture, A, shift)
     factors = jnp.broadcast_to(A, (n_features,))
@@ -126,13 +148,14 @@ def affine(mixture: Mixture, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
     elif covs.scale.shape[-1] == 1 and A.ndim:
         covs, family = (
             Diagonal(covs.scale * jnp.abs(factors)[None, :]),
-            DIAG if family is SPHERICAL else family,
+            DIAG if family == SPHERICAL else family,
         )
     else:
         covs = covs.rescale(jnp.abs(factors))
     return Mixture(mixture.log_weights, means, covs, family)
 
 
+@jax.jit
 def total_moments(mixture: Mixture) -> tuple[Array, Array]:
     """Mean and covariance of the whole mixture.
 

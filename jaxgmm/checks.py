@@ -70,6 +70,21 @@ def as_tolerance(tol: Any) -> float:
     return value
 
 
+def check_climber(algorithm: Any, prior: Any) -> None:
+    """Ask for an algorithm and a prior.
+
+    Raises:
+        TypeError: if they are something else, the class in place of an instance included.
+    """
+    if isinstance(algorithm, type) or not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
+        raise TypeError(f"algorithm must be EM() or Gradient(optimizer), not {algorithm!r}")
+    optimizer = getattr(algorithm, "optimizer", None)
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"Gradient needs an optax optimiser such as optax.lbfgs(), not {optimizer!r}")
+    if prior is not None and (isinstance(prior, type) or not hasattr(prior, "prepare")):
+        raise TypeError(f"prior must be Ridge() or None, not {prior!r}")
+
+
 def as_numbers(value: Any, name: str) -> np.ndarray | Array:
     """An array of floats or integers: JAX arrays as they are, everything else through NumPy.
 

@@ -36,6 +36,11 @@ class Rows:
     x: Array
     weights: Array
 
+    @property
+    def n_features(self) -> int:
+        """Number of columns D."""
+        return self.x.shape[1]
+
     def log_joint(self, mixture: Mixture) -> Array:
         """Log π_k + log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
 
@@ -189,6 +194,10 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
         ValueError: if x is not (N, D) with the mixture's D, or the weights are not (N,).
     """
     if hasattr(x, "moments") and hasattr(x, "log_joint"):
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
+        if x.n_features != mixture.n_features:
+            raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
         return mixture, x
     mixture, rows = as_points(mixture, x)
     check_rows(rows)

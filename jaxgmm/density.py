@@ -112,7 +112,13 @@ def predict(mixture: Mixture, x: Any) -> Array:
     Raises:
         ValueError: if x is not (N, D).
     """
-    return jnp.argmax(log_responsibilities(mixture, x), axis=-1)
+    mixture, data = as_data(mixture, x)
+    return _predict(mixture, data)
+
+
+@jax.jit
+def _predict(mixture: Mixture, data: Any) -> Array:
+    return jnp.argmax(data.log_responsibilities(mixture), axis=-1)
 
 
 def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:

@@ -42,10 +42,18 @@ def m_step(
         The mixture.
 
     Raises:
-        ValueError: if the family is not known, or the moments hold too little for it.
+        ValueError: if the family is not known, the moments hold too little for it, or `previous` is of another
+            family or shape.
     """
     family = family_of(covariance_type)
+    if previous is not None and (previous.family != family or previous.means.shape != moments.mean.shape):
+        raise ValueError(f"previous is {previous!r}, but the moments are of {moments.mean.shape} {family.name!r} means")
     moments = convert(moments, family.statistic)
+    return _m_step(moments, family, settle(prior, moments.mean.dtype), previous)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _m_step(moments: Moments, family: Any, prior: Any, previous: Mixture | None) -> Mixture:
     return maximise(moments, family, prepare(prior, columns_of(moments)), previous)
 
 

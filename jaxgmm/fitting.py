@@ -20,6 +20,7 @@ from jaxgmm.checks import (
     as_numbers,
     as_tolerance,
     as_weights,
+    check_climber,
     check_enough_rows,
     check_finite,
     float_dtype,
@@ -101,8 +102,9 @@ def fit_in_slots(
     key: Array, x: Any, n_components: int, sample_weight: Any, options: Options, n_slots: int
 ) -> FitResult:
     """`fit`, by a program compiled for any K up to `n_slots`."""
-    if is_traced(x, sample_weight):
-        raise TypeError("fit works on the host, but x is being traced by JAX: use `jaxgmm.run` under jit, vmap or jvp")
+    if is_traced(key, x, sample_weight, options):
+        raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
+    check_climber(options.algorithm, options.prior)
     key, family = as_key(key), family_of(options.covariance_type)
     n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
     max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
@@ -185,7 +187,7 @@ def _given_start(
         mixture = units.standardise(to_host(project(init, family)))
         mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
     else:
-        resp = _as_responsibilities(init, n_rows, n_components)
+        resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights) > 0)
         mixture = _from_responsibilities(data, jnp.asarray(resp, dtype), family, prior)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
 
@@ -197,7 +199,7 @@ def _from_responsibilities(data: Rows, resp: Array, family: Family, prior: Any) 
     return maximise(moments, family, prepare(prior, columns))
 
 
-def _as_responsibilities(init: Any, n_rows: int, n_components: int) -> np.ndarray:
+def _as_responsibilities(init: Any, n_rows: int, n_components: int, counted: np.ndarray) -> np.ndarray:
     array = np.asarray(as_numbers(init, "init"))
     if array.shape == (n_rows,):
         if array.dtype.kind not in "iu":
@@ -206,7 +208,7 @@ def _as_responsibilities(init: Any, n_rows: int, n_components: int) -> np.ndarra
         if beyond.any():
             row = int(np.argmax(beyond))
             raise ValueError(f"init labels row {row} with {array[row]}, but labels run from 0 to {n_components - 1}")
-        missing = np.setdiff1d(np.arange(n_components), array)
+        missing = np.setdiff1d(np.arange(n_components), array[counted])
         if missing.size:
             raise ValueError(f"init labels no row with {missing[0]}: each of the {n_components} components needs one")
         return np.eye(n_components)[array]

@@ -88,13 +88,15 @@ class Gradient:
             updates, optimizer = update(gradient, state.optimizer, at, **extra)
             params = optax.apply_updates(at, updates)
         searched = optax.tree.get(optimizer, "num_linesearch_steps", None)
-        if searched is not None and optax.tree.get(optimizer, "grad", None) is not None:
-            # The line search has been at these very parameters.
-            loss, gradient = optax.tree.get(optimizer, "value"), optax.tree.get(optimizer, "grad")
-            n_passes = searched
+        n_passes = jnp.asarray(0 if searched is None else searched, jnp.int32)
+        chained: Any = optimizer
+        last = chained[-1] if type(chained) is tuple else chained
+        if isinstance(last, optax.ScaleByZoomLinesearchState):
+            # The line search, being the last to have a say, has been at these very parameters.
+            loss, gradient = last.value, last.grad
         else:
             loss, gradient = jax.value_and_grad(loss_of)(params)
-            n_passes = jnp.ones((), jnp.int32) + (0 if searched is None else searched)
+            n_passes = n_passes + 1
         promised = 0.5 * jnp.abs(optax.tree.vdot(state.gradient, updates))
         losses = jnp.concatenate([state.losses[1:], loss[None]])
         settled = jnp.where(jnp.isnan(losses[0]), jnp.inf, jnp.max(losses) - jnp.min(losses))

@@ -19,6 +19,7 @@ from jaxgmm.checks import (
     as_count,
     as_floats,
     as_key,
+    as_numbers,
     as_weights,
     check_enough_rows,
     check_finite,
@@ -30,7 +31,7 @@ from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
 from jaxgmm.moments import gather, merge, spread
 from jaxgmm.priors import Penalty, prepare, settle
-from jaxgmm.scaling import units_of
+from jaxgmm.scaling import measure, units_of
 
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
 """Names of the starts that need only a key."""
@@ -70,18 +71,20 @@ def initialize(
     Raises:
         TypeError: if the key is not typed, or x holds no real numbers.
         ValueError: if the method is not known, shapes do not match, or, where they are concrete, values
-            are not finite, weights are bad or rows fewer than components.
+            are not finite or overflow when squared, weights are bad or rows fewer than components.
     """
     key, n_components = as_key(key), as_count(n_components, "n_components")
     check_method(method)
-    x = as_floats(x, "x")
+    family, given = family_of(covariance_type), as_numbers(x, "x")
+    x = as_floats(given, "x")
     check_rows(x)
     data = as_rows(x, sample_weight)
     if not is_traced(data):
         weights = as_weights(sample_weight, x.shape[0])
-        check_finite(np.asarray(x), weights)
+        check_finite(np.asarray(given), weights)
         check_enough_rows(weights, n_components)
-    return _initialize(key, data, n_components, method, family_of(covariance_type), settle(prior, x.dtype))
+        measure(np.asarray(given), weights, family, x.dtype)
+    return _initialize(key, data, n_components, method, family, settle(prior, x.dtype))
 
 
 def check_method(method: Any) -> None:
@@ -133,8 +136,12 @@ def start(
 
 
 def _draw(uniform: Array, mass: Array) -> Array:
-    """The index whose share of the mass holds `uniform` in [0, 1), by inverse CDF."""
-    cumulative = jnp.cumsum(mass)
+    """The index whose share of the mass holds `uniform` in [0, 1), by inverse CDF.
+
+    A parallel sum rounds each entry in its own way: the running maximum over rows with mass keeps the CDF
+    monotone, and leaves no share to a row without.
+    """
+    cumulative = lax.cummax(jnp.where(mass > 0, jnp.cumsum(mass), 0.0))
     below = 1 - float(jnp.finfo(mass.dtype).eps)
     target = jnp.minimum(uniform, below) * cumulative[-1]
     return jnp.minimum(jnp.searchsorted(cumulative, target, side="right"), mass.shape[0] - 1)

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import finite, varying_as
 from jaxgmm._protocols import Algorithm
 from jaxgmm._types import FitResult, Info, Mixture, Status
-from jaxgmm.checks import as_count
+from jaxgmm.checks import as_count, check_climber
 from jaxgmm.collapse import n_collapsed
 from jaxgmm.data import as_data
 from jaxgmm.priors import Penalty, prepare, settle
@@ -51,9 +51,9 @@ def run(
 
     Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ). Stops when the algorithm's own estimate of the gain that
     remains, per unit weight, falls below `tol`: an estimate, from the decay of EM's gains or the
-    settling of an optimiser. A `tol` below what the dtype resolves (about 1e-7 in float32) ends in
-    `CONVERGED` once steps are rounding. Values are not checked: bad ones show in `status`. Columns are
-    not scaled; `fit` does that.
+    settling of an optimiser. With a `tol` below what the dtype resolves (about 1e-7 in float32), `CONVERGED`
+    means that steps have become rounding, and `MAX_ITER` is as likely. Values are not checked: bad ones show
+    in `status`. Columns are not scaled; `fit` does that.
 
     Args:
         algorithm: `EM()` or `Gradient(optimizer)`.
@@ -68,8 +68,10 @@ def run(
         The fit; `status` is `CONVERGED`, `MAX_ITER`, `NONFINITE` or `COLLAPSED`.
 
     Raises:
+        TypeError: if `algorithm` or `prior` is not one.
         ValueError: if shapes do not match, or `max_iter` is below 1.
     """
+    check_climber(algorithm, prior)
     max_iter = as_count(max_iter, "max_iter")
     mixture, data = as_data(mixture, x, sample_weight)
     dtype = mixture.means.dtype

@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgmm._linalg import finite
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.checks import as_floats, is_traced
+from jaxgmm.checks import as_floats, float_dtype, is_traced
 from jaxgmm.em import maximise
 from jaxgmm.families import family_of
 from jaxgmm.moments import columns_of, convert
@@ -40,7 +41,8 @@ def make_mixture(
             symmetric or not positive definite; the component is named.
     """
     family = family_of(covariance_type)
-    weights, means = as_floats(weights, "weights", *_wide(means, covariances)), as_floats(means, "means")
+    dtype = _common_dtype(weights, means, covariances)
+    weights, means = (as_floats(value, name).astype(dtype) for value, name in ((weights, "weights"), (means, "means")))
     covariances = as_floats(covariances, "covariances").astype(weights.dtype)
     if means.ndim != 2 or 0 in means.shape:
         raise ValueError(f"means must have shape (K, D), not {means.shape}")
@@ -50,9 +52,13 @@ def make_mixture(
     expected = family.shape(n_components, n_features)
     if covariances.shape != expected:
         raise ValueError(f"covariances of type {family.name!r} must have shape {expected}, not {covariances.shape}")
-    if not is_traced(weights, means, covariances):
+    concrete = not is_traced(weights, means, covariances)
+    if concrete:
         _check_values(np.asarray(weights), np.asarray(means), np.asarray(covariances), family)
-    return _assemble(weights, means.astype(weights.dtype), covariances, family)
+    mixture = _assemble(weights, means.astype(weights.dtype), covariances, family)
+    if concrete and not finite(mixture.covs):
+        raise ValueError(f"covariances must be positive definite, but one is not in {weights.dtype}")
+    return mixture
 
 
 def _assemble(weights: Array, means: Array, covariances: Array, family: Family) -> Mixture:
@@ -79,7 +85,7 @@ def project(mixture: Mixture, covariance_type: Any) -> Mixture:
         ValueError: if the family is not known.
     """
     family = family_of(covariance_type)
-    return mixture if family is mixture.family else _project(mixture, family)
+    return mixture if family == mixture.family else _project(mixture, family)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -89,7 +95,10 @@ def _project(mixture: Mixture, family: Family) -> Mixture:
     alone = jnp.where(mass > 0, mass, float(jnp.finfo(mass.dtype).eps) ** 2)
     moments = Moments(alone, mixture.means, alone[:, None, None] * mixture.covariances)
     moments = convert(moments, family.statistic)
-    projected = maximise(moments, family, prepare(None, columns_of(moments)))
+    # No data, no rounding of theirs: variances as small as the dtype holds are kept.
+    columns = columns_of(moments)
+    columns = columns._replace(mean=jnp.zeros_like(columns.mean), variance=jnp.zeros_like(columns.variance))
+    projected = maximise(moments, family, prepare(None, columns))
     return Mixture(mixture.log_weights, mixture.means, projected.covs, family)
 
 
@@ -113,8 +122,10 @@ def without_spares(mixture: Mixture, n_components: int) -> Mixture:
     return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)
 
 
-def _wide(*values: Any) -> tuple[Any, ...]:
-    return tuple(value if hasattr(value, "dtype") else np.asarray(value) for value in values)
+def _common_dtype(*values: Any) -> Any:
+    """The widest among arrays; plain lists have no say beside them."""
+    arrays = [value for value in values if hasattr(value, "dtype")]
+    return float_dtype(*(arrays or [np.zeros(0)]))
 
 
 def _check_values(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, family: Family) -> None:

@@ -42,10 +42,22 @@ class Statistic:
         return self.reduce(scatter if self.products else jnp.diagonal(scatter, axis1=-2, axis2=-1))
 
 
-DENSE = Statistic("dense", True, lambda scatter: scatter)
-POOLED = Statistic("pooled", True, lambda scatter: jnp.sum(scatter, axis=0, keepdims=True))
-DIAGONAL = Statistic("diagonal", False, lambda scatter: scatter)
-SCALAR = Statistic("scalar", False, lambda scatter: jnp.sum(scatter, axis=-1))
+def _whole(scatter: Array) -> Array:
+    return scatter
+
+
+def _over_components(scatter: Array) -> Array:
+    return jnp.sum(scatter, axis=0, keepdims=True)
+
+
+def _over_columns(scatter: Array) -> Array:
+    return jnp.sum(scatter, axis=-1)
+
+
+DENSE = Statistic("dense", True, _whole)
+POOLED = Statistic("pooled", True, _over_components)
+DIAGONAL = Statistic("diagonal", False, _whole)
+SCALAR = Statistic("scalar", False, _over_columns)
 
 
 def statistic_of(moments: Moments) -> Statistic:
@@ -63,11 +75,11 @@ def convert(moments: Moments, statistic: Statistic) -> Moments:
         ValueError: if the statistic needs what the moments no longer hold.
     """
     held = statistic_of(moments)
-    if held is statistic:
+    if held == statistic:
         return moments
-    if held is DENSE:
+    if held == DENSE:
         return moments._replace(scatter=statistic.of_dense(moments.scatter))
-    if held is DIAGONAL and not statistic.products:
+    if held == DIAGONAL and not statistic.products:
         return moments._replace(scatter=statistic.reduce(moments.scatter))
     raise ValueError(f"moments hold {held.name} scatter, from which no {statistic.name} scatter can be had")
 

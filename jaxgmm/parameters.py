@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, nn
@@ -11,6 +12,7 @@ from jaxgmm._linalg import product
 from jaxgmm._types import Mixture, Params
 
 
+@jax.jit
 def unconstrain(mixture: Mixture) -> Params:
     """A mixture in unconstrained coordinates; the inverse of `constrain`.
 
@@ -32,6 +34,7 @@ def unconstrain(mixture: Mixture) -> Params:
     return Params(logits, mixture.means, mixture.family.pack(mixture.covs), mixture.family)
 
 
+@jax.jit
 def constrain(params: Params) -> Mixture:
     """The mixture that unconstrained coordinates stand for; every real value is valid.
 
@@ -48,6 +51,7 @@ def constrain(params: Params) -> Mixture:
     return Mixture(log_weights, params.means, params.family.unpack(params.scales, n_features), params.family)
 
 
+@jax.jit
 def log_det_jacobian(params: Params) -> Array:
     """log|∂θ/∂params|: what a sampler adds to a log-density over θ to sample params instead.
 

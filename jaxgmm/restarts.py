@@ -89,8 +89,10 @@ def climb_all(
                 unfinished = np.asarray(still)
                 elapsed = time.perf_counter() - began
                 n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
-                note = f"objective {np.nanmax(climbs.info.objective):.6g}, {unfinished.sum()} climbing"
-                shown.update(int(np.max(climbs.n_iter)), note)
+                if progress:
+                    best = float(np.max(climbs.info.objective))
+                    note = f"objective {best:.6g} (scaled columns), {unfinished.sum()} climbing"
+                    shown.update(int(np.max(climbs.n_iter)), note)
     except KeyboardInterrupt:
         return climbs, unfinished
     return climbs, np.zeros_like(unfinished)

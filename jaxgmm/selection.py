@@ -151,6 +151,9 @@ def select(
         ValueError: if an argument has a bad value.
     """
     key = as_key(key)
+    unknown = sorted(set(fit_options) - set(Options._fields[1:]))
+    if unknown:
+        raise TypeError(f"select got an unknown option {unknown[0]!r}; fit takes {', '.join(Options._fields[1:])}")
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
     x = as_matrix(x)

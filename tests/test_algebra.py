@@ -92,6 +92,14 @@ def test_algebra_is_differentiable_and_jits(family):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_conditions_on_far_values_are_finite(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    for value in (1e20, 1e30) if dtype == np.float32 else (1e160, 1e200):
+        weights = jaxgmm.condition(mixture, (0,), np.array([value], dtype)).weights
+        assert np.isfinite(weights).all() and abs(float(weights.sum()) - 1) < 1e-5
+
+
 def test_mistakes_are_named():
     mixture, _ = cases.mixture("full")
     with pytest.raises(ValueError, match="dims names column 3, but the mixture has 3"):
@@ -109,3 +117,5 @@ def test_mistakes_are_named():
         jaxgmm.affine(mixture, np.ones((4, 3)))
     with pytest.raises(ValueError, match="b must have shape"):
         jaxgmm.affine(mixture, np.eye(3), np.zeros(2))
+    with pytest.raises(ValueError, match="must not be zero"):
+        jaxgmm.affine(mixture, np.array([1.0, 0.0, 2.0]))

@@ -83,6 +83,8 @@ def test_far_rows_go_to_the_nearest_component(family, dtype):
     assert np.isfinite(resp).all()
     np.testing.assert_allclose(resp.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(resp[:2], [[0, 1], [1, 0]], atol=1e-6)
+    # Equal covariances: the side on which a row lies decides, however far it is.
+    np.testing.assert_allclose(resp[2:4], [[0, 1], [1, 0]], atol=1e-6)
     log_prob = np.asarray(jaxgmm.log_prob(mixture, x))
     assert not np.isnan(log_prob).any() and (log_prob[2:4] == -np.inf).all() and np.isfinite(log_prob[:2]).all()
     assert not np.isnan(jaxgmm.log_joint(mixture, x)).any()
@@ -233,5 +235,10 @@ def test_wrong_shapes_are_named():
         jaxgmm.responsibilities(mixture, np.zeros(3))
     with pytest.raises(ValueError, match="sample_weight must have shape"):
         jaxgmm.log_likelihood(mixture, np.zeros((5, 3)), np.ones(4))
+    rows = jaxgmm.Rows(jnp.zeros((5, 2)), jnp.ones(5))
+    with pytest.raises(ValueError, match="x has 2 columns, but the mixture has 3"):
+        jaxgmm.log_likelihood(mixture, rows)
+    with pytest.raises(ValueError, match="sample_weight must be None where x is a Data"):
+        jaxgmm.log_likelihood(mixture, rows, np.ones(5))
     with pytest.raises(TypeError, match="strings"):
         jaxgmm.log_prob(mixture, np.array([["a", "b", "c"]]))

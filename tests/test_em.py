@@ -120,6 +120,13 @@ def test_run_reports_what_went_wrong(dtype):
     assert held.status == Status.COLLAPSED and np.isfinite(held.objective)
 
 
+def test_a_strong_ridge_is_no_collapse(blobs, dtype):
+    x, labels = blobs[0].astype(dtype), blobs[1]
+    for strength in (1e-3, 1e-2, 1e-1):
+        fitted = jaxgmm.run(EM(), labelled(x, labels, "full"), x, prior=Ridge(strength), max_iter=500, tol=1e-5)
+        assert fitted.status == Status.CONVERGED
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_components_a_thousand_times_tighter_than_the_data_are_right_to_one_percent(family, dtype):
     rng = np.random.default_rng(1)

@@ -149,6 +149,48 @@ def test_keys_tolerances_and_counts():
         jaxgmm.run(jaxgmm.EM(), cases.mixture("full", 2, 3)[0], X)
 
 
+def test_algorithms_and_priors():
+    start, _ = cases.mixture("full", 2, 2)
+    for options, message in (
+        (dict(algorithm="em"), r"algorithm must be EM\(\) or Gradient\(optimizer\), not 'em'"),
+        (dict(algorithm=jaxgmm.EM), "algorithm must be EM"),
+        (dict(algorithm=jaxgmm.Gradient("adam")), "optax optimiser such as .*not 'adam'"),
+        (dict(prior=0.1), r"prior must be Ridge\(\) or None, not 0.1"),
+        (dict(prior=jaxgmm.Ridge), "prior must be"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            jaxgmm.fit(KEY, X, 2, **options)
+        options = {"algorithm": jaxgmm.EM(), **options}
+        with pytest.raises(TypeError, match=message):
+            jaxgmm.run(options.pop("algorithm"), start, X, **options)
+    with pytest.raises(TypeError, match="jaxgmm.run"):
+        jax.vmap(lambda key: jaxgmm.fit(key, X, 2).objective)(jax.random.split(KEY))
+    with pytest.raises(ValueError, match="previous is Mixture"):
+        jaxgmm.m_step(jaxgmm.e_step(start, X)[0], "full", previous=cases.mixture("full", 3, 2)[0])
+
+
+@pytest.mark.parametrize("door", [fit, initialize], ids=["fit", "initialize"])
+def test_magnitudes_that_overflow_when_squared(door):
+    with pytest.raises(ValueError, match="column 0 .*overflow when squared in float32"):
+        door((X * 1e25).astype(np.float32))
+
+
+def test_covariances_that_the_dtype_cannot_factor():
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):
+        factor = rng.normal(size=(4, 2))
+        near = (factor @ factor.T + 2e-7 * np.eye(4)).astype(np.float32)
+        try:
+            mixture = jaxgmm.make_mixture([1.0], np.zeros((1, 4), np.float32), near[None])
+        except ValueError as error:
+            assert "positive definite" in str(error)
+            refused += 1
+        else:
+            assert np.isfinite(mixture.covs.cholesky).all() and mixture.means.dtype == np.float32
+    assert 0 < refused < 100
+
+
 @pytest.mark.parametrize(
     "weights,means,covariances,covariance_type,message",
     [

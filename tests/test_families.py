@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +135,30 @@ def test_project_follows_the_m_steps_rule(source, target, dtype):
     np.testing.assert_allclose(projected.log_weights, mixture.log_weights)
     np.testing.assert_array_equal(projected.means, mixture.means)
     assert projected.covariance_type == target
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mixtures_copy_and_pickle(family):
+    mixture, _ = cases.mixture(family)
+    x, _ = cases.rows(20)
+    fitted = jaxgmm.run(jaxgmm.EM(), mixture, x, prior=jaxgmm.Ridge(1e-2), max_iter=3)
+    for other in (copy.deepcopy(mixture), pickle.loads(pickle.dumps(mixture))):
+        assert other.family == mixture.family and other.n_parameters == mixture.n_parameters
+        assert jax.tree.structure(other) == jax.tree.structure(mixture)
+        again = jaxgmm.run(jaxgmm.EM(), other, x, prior=jaxgmm.Ridge(1e-2), max_iter=3)
+        np.testing.assert_allclose(again.objective, fitted.objective)
+        assert jaxgmm.project(other, "full").covariance_type == "full"
+
+
+def test_projection_keeps_small_variances_beside_far_components(dtype):
+    tiny = 1e-6 if dtype == np.float32 else 1e-14
+    variances = np.array([[tiny, tiny], [1.0, 1.0]], dtype)
+    mixture = jaxgmm.make_mixture(
+        np.array([0.5, 0.5], dtype), np.array([[0, 0], [1e4, 1e4]], dtype), variances, covariance_type="diag"
+    )
+    full = jaxgmm.project(mixture, "full")
+    np.testing.assert_allclose(np.diagonal(full.covariances[0]), variances[0], rtol=1e-4)
+    np.testing.assert_allclose(jaxgmm.project(full, "diag").covariances, mixture.covariances, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -132,3 +132,15 @@ def test_forward_mode_through_a_gradient_fit():
     _, tangent = jax.jvp(means, (jnp.asarray(0.0),), (jnp.asarray(1.0),))
     up, down = means(jnp.asarray(1e-6)), means(jnp.asarray(-1e-6))
     np.testing.assert_allclose(tangent, (up - down) / 2e-6, rtol=1e-5)
+
+
+def test_what_follows_a_line_search_is_heeded(blobs, dtype):
+    x = blobs[0].astype(dtype)
+    start = jaxgmm.initialize(jax.random.key(0), x, 4)
+    for optimizer in (
+        optax.chain(optax.lbfgs(), optax.scale(0.5)),
+        optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(10)),
+    ):
+        climbed = jaxgmm.run(Gradient(optimizer), start, x, max_iter=4, tol=0)
+        np.testing.assert_allclose(climbed.objective, jaxgmm.log_likelihood(climbed.mixture, x), rtol=1e-4)
+        assert climbed.n_passes >= 9

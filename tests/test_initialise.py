@@ -82,3 +82,13 @@ def test_duplicates_and_as_many_components_as_rows(dtype):
         assert np.isfinite(start.means).all() and np.isfinite(start.covariances).all()
         moments, log_likelihood = jaxgmm.e_step(start, x)
         assert np.isfinite(log_likelihood) and jnp.isfinite(moments.mass).all()
+
+
+def test_rows_without_weight_are_never_drawn(dtype):
+    from jaxgmm.initialise import _draw
+
+    mass = np.random.default_rng(0).uniform(size=1_000_000).astype(dtype)
+    mass[np.random.default_rng(1).uniform(size=1_000_000) < 0.9] = 0
+    uniforms = jax.random.uniform(KEY, (20_000,), dtype)
+    drawn = np.asarray(jax.jit(jax.vmap(_draw, (0, None)))(uniforms, mass))
+    assert (mass[drawn] > 0).all()

@@ -26,7 +26,7 @@ class DenseFamily:
     @property
     def shared(self) -> bool:
         """Whether all components share one covariance."""
-        return self.statistic is POOLED
+        return self.statistic == POOLED
 
     def update(self, mass: Array, scatter: Array, penalty: Penalty, n_features: int) -> Dense:
         """Σ_k = (S_k + Q) / (N_k + λ); shared: (Σ_k S_k + Q) / (N + λ)."""

@@ -27,7 +27,7 @@ class DiagonalFamily:
         divisor = mass + penalty.mass
         divisor = jnp.where(divisor > 0, divisor, 1.0)[:, None]
         resolution = penalty.columns.resolution()[None, :]
-        if self.statistic is SCALAR:
+        if self.statistic == SCALAR:
             variance = (scatter[:, None] + jnp.sum(penalty.scatter)) / (n_features * divisor)
             resolution = jnp.max(resolution, axis=-1, keepdims=True)
         else:
@@ -49,15 +49,15 @@ class DiagonalFamily:
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
         """Free covariance entries: K·D, or K where the columns share one."""
-        return n_components * (1 if self.statistic is SCALAR else n_features)
+        return n_components * (1 if self.statistic == SCALAR else n_features)
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         """Shape of covariances as scikit-learn holds them."""
-        return (n_components,) if self.statistic is SCALAR else (n_components, n_features)
+        return (n_components,) if self.statistic == SCALAR else (n_components, n_features)
 
     def from_array(self, covariances: Array) -> Diagonal:
         """From variances as scikit-learn holds them; NaN where negative."""
-        variances = covariances[:, None] if self.statistic is SCALAR else covariances
+        variances = covariances[:, None] if self.statistic == SCALAR else covariances
         return Diagonal(jnp.sqrt(variances))
 
 

@@ -1,4 +1,4 @@
-"""The whitened kernel: residuals y = L_k⁻¹ (x − μ_k), exact to the rounding of the data.
+"""The whitened kernel: residuals y = L_k⁻¹ (x − μ_k), exact to the rounding of rows centred on the mixture.
 
 Rows arrive centred near the mixture and column-major, (D, C). Moments are gathered chunk by chunk in
 whitened coordinates, where a component's scatter is about the identity, centrally within each chunk;
@@ -69,8 +69,10 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = float(np.sqrt(jnp.finfo(columns.dtype).max)) / (4 * mixture.n_features)
-    reach = jnp.max(jnp.abs(columns), axis=0) / limit
-    shrink = lax.stop_gradient(jnp.maximum(1.0, reach * jnp.maximum(1.0, prepared.steepest)))
+    reach = jnp.max(jnp.abs(columns), axis=0) / limit * jnp.maximum(1.0, prepared.steepest)
+    # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
+    nearby = limit * float(np.sqrt(jnp.finfo(columns.dtype).eps))
+    shrink = lax.stop_gradient(jnp.where(reach > 1, reach * nearby, 1.0))
     whitened = mixture.covs.whiten(prepared.inverse, mixture.means, columns / shrink[None, :])
     log_joint = prepared.constant[:, None] - 0.5 * jnp.sum(whitened**2, axis=1)
     return Joint(log_joint, shrink, whitened)
