@@ -93,7 +93,7 @@ class Gradient:
         last = chained[-1] if type(chained) is tuple else chained
         if isinstance(last, optax.ScaleByZoomLinesearchState):
             # The line search, being the last to have a say, has been at these very parameters.
-            loss, gradient = last.value, last.grad
+            loss, gradient = jnp.asarray(last.value), last.grad
         else:
             loss, gradient = jax.value_and_grad(loss_of)(params)
             n_passes = n_passes + 1
