@@ -3,6 +3,7 @@
 `JAX_ENABLE_X64=0` runs the numerical part in float32 alone: `pytest -m "not needs_x64"`.
 """
 
+import gc
 import json
 import os
 import pathlib
@@ -27,6 +28,14 @@ DTYPES = [np.float64 if X64 else np.float32]
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_x64: meaningless without float64")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_programs():
+    """Let go of a module's compiled programs: each maps memory, and a process may hold 65530 maps."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(params=DTYPES, ids=lambda dtype: np.dtype(dtype).name)
