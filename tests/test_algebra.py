@@ -76,9 +76,9 @@ def test_affine_follows_the_change_of_variables(family, dtype):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_algebra_is_differentiable_and_jits(family):
-    mixture, _ = cases.mixture(family)
-    x, _ = cases.rows(5)
+def test_algebra_is_differentiable_and_jits(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, _ = cases.rows(5, dtype=dtype)
 
     def value(mixture, A):
         moved = jaxgmm.affine(mixture, A, 0.5)
