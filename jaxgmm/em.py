@@ -109,11 +109,12 @@ def from_responsibilities(
     resp = as_floats(resp, "resp").astype(x.dtype)
     if resp.ndim != 2 or resp.shape[0] != x.shape[0] or resp.shape[1] == 0:
         raise ValueError(f"resp must have shape ({x.shape[0]}, K), not {resp.shape}")
-    return _from_responsibilities(as_rows(x, sample_weight), resp, family_of(covariance_type), settle(prior, x.dtype))
+    return labelled_mixture(as_rows(x, sample_weight), resp, family_of(covariance_type), settle(prior, x.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _from_responsibilities(data: Rows, resp: Array, family: Any, prior: Any) -> Mixture:
+def labelled_mixture(data: Rows, resp: Array, family: Any, prior: Any) -> Mixture:
+    """One M-step from given responsibilities (N, K), under a settled prior; see `from_responsibilities`."""
     columns = data.columns()
     return maximise(labelled_moments(data, resp, columns.mean, family.statistic), family, prepare(prior, columns))
 

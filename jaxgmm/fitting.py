@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -27,11 +26,11 @@ from jaxgmm.checks import (
     is_traced,
 )
 from jaxgmm.data import Rows
-from jaxgmm.em import EM, labelled_moments, maximise
+from jaxgmm.em import EM, labelled_mixture
 from jaxgmm.families import family_of
 from jaxgmm.initialise import check_method
 from jaxgmm.mixtures import project, without_spares
-from jaxgmm.priors import Penalty, Ridge, prepare, settle
+from jaxgmm.priors import Penalty, Ridge, settle
 from jaxgmm.restarts import choose, climb_all, end_all, start_drawn, start_given
 from jaxgmm.scaling import Units, check_representable, measure, standardise, to_host
 
@@ -188,15 +187,8 @@ def _given_start(
         mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
     else:
         resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights) > 0)
-        mixture = _from_responsibilities(data, jnp.asarray(resp, dtype), family, prior)
+        mixture = labelled_mixture(data, jnp.asarray(resp, dtype), family, prior)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _from_responsibilities(data: Rows, resp: Array, family: Family, prior: Any) -> Mixture:
-    columns = data.columns()
-    moments = labelled_moments(data, resp, columns.mean, family.statistic)
-    return maximise(moments, family, prepare(prior, columns))
 
 
 def _as_responsibilities(init: Any, n_rows: int, n_components: int, counted: np.ndarray) -> np.ndarray:
