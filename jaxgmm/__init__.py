@@ -6,6 +6,7 @@ from jaxgmm._types import Moments as Moments
 from jaxgmm._types import Params as Params
 from jaxgmm._types import Restarts as Restarts
 from jaxgmm._types import Status as Status
+from jaxgmm.accelerated import Accelerated as Accelerated
 from jaxgmm.algebra import affine as affine
 from jaxgmm.algebra import condition as condition
 from jaxgmm.algebra import marginal as marginal

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 HIGHEST = lax.Precision.HIGHEST
@@ -36,10 +37,39 @@ def safe_cholesky(matrices: Array, floor: Array) -> Array:
     return lax.linalg.cholesky(correlation, symmetrize_input=False) * scale[..., :, None]
 
 
+_FEWEST_BY_BLOCKS = 16
+"""Rows from which inverses are taken by blocks: LAPACK's solver then starts threads of its own, which go on to
+take a core from the products that follow (half the speed of a whole pass, measured at 32 rows)."""
+
+
 def inverse_lower(factors: Array) -> Array:
     """Inverses of lower triangular matrices, (..., D, D)."""
-    eye = jnp.broadcast_to(jnp.eye(factors.shape[-1], dtype=factors.dtype), factors.shape)
-    return lax.linalg.triangular_solve(factors, eye, left_side=True, lower=True)
+    n_rows = factors.shape[-1]
+    if n_rows < _FEWEST_BY_BLOCKS:
+        eye = jnp.broadcast_to(jnp.eye(n_rows, dtype=factors.dtype), factors.shape)
+        return lax.linalg.triangular_solve(factors, eye, left_side=True, lower=True)
+    return _inverse_by_blocks(factors)
+
+
+def _inverse_by_blocks(factors: Array) -> Array:
+    """[[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [−C⁻¹ B A⁻¹, C⁻¹]], all blocks of one size at once, from 1 row to all."""
+    n_rows, lead = factors.shape[-1], factors.shape[:-2]
+    padded = 1 << (n_rows - 1).bit_length()
+    spare = np.diag(np.arange(padded) >= n_rows).astype(factors.dtype)
+    whole = jnp.pad(factors, [(0, 0)] * len(lead) + [(0, padded - n_rows)] * 2)
+    whole = whole + spare.reshape(*[1] * len(lead), padded, padded)
+    inverse = 1 / jnp.diagonal(whole, axis1=-2, axis2=-1)[..., None, None]
+    size = 1
+    while size < padded:
+        n_blocks = padded // (2 * size)
+        blocks = whole.reshape(*lead, n_blocks, 2 * size, n_blocks, 2 * size)
+        blocks = jnp.moveaxis(jnp.diagonal(blocks, axis1=-4, axis2=-2), -1, -3)
+        first, last = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
+        below = -jnp.matmul(jnp.matmul(last, blocks[..., size:, :size], precision=HIGHEST), first, precision=HIGHEST)
+        above = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
+        inverse = jnp.concatenate([above, jnp.concatenate([below, last], axis=-1)], axis=-2)
+        size *= 2
+    return inverse[..., 0, :n_rows, :n_rows]
 
 
 def product(equation: str, *operands: Array) -> Array:

@@ -77,7 +77,7 @@ def check_climber(algorithm: Any, prior: Any) -> None:
         TypeError: if they are something else, the class in place of an instance included.
     """
     if isinstance(algorithm, type) or not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
-        raise TypeError(f"algorithm must be EM() or Gradient(optimizer), not {algorithm!r}")
+        raise TypeError(f"algorithm must be EM(), Accelerated(EM()) or Gradient(optimizer), not {algorithm!r}")
     optimizer = getattr(algorithm, "optimizer", None)
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"Gradient needs an optax optimiser such as optax.lbfgs(), not {optimizer!r}")

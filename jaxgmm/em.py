@@ -176,7 +176,7 @@ class EM:
         gains = jnp.concatenate([state.gains[1:], gain[None]])
         state = EMState(mixture, moments, log_likelihood, gains)
         objective = log_likelihood + penalty.log_prob(mixture)
-        remaining = _remaining(gains, _noise(mixture, state.moments.mass))
+        remaining = _remaining(gains, rounding_gain(mixture, state.moments.mass))
         return state, Info(objective, remaining, jnp.ones((), jnp.int32))
 
 
@@ -199,7 +199,7 @@ def gain_in_q(old: Mixture, new: Mixture, mass: Array, penalty: Penalty) -> Arra
     return weights + moved + jnp.sum((per_covariance + penalty.mass) * divergence)
 
 
-def _noise(mixture: Mixture, mass: Array) -> Array:
+def rounding_gain(mixture: Mixture, mass: Array) -> Array:
     """Gains in Q that rounding alone makes, (): every parameter off by a few eps."""
     eps = float(jnp.finfo(mass.dtype).eps)
     return jnp.sum(mass) * mixture.n_parameters * (4 * eps) ** 2

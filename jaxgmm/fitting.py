@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -28,10 +29,11 @@ from jaxgmm.checks import (
 from jaxgmm.data import Rows
 from jaxgmm.em import EM, labelled_mixture
 from jaxgmm.families import family_of
+from jaxgmm.halving import plan
 from jaxgmm.initialise import check_method
 from jaxgmm.mixtures import project, without_spares
 from jaxgmm.priors import Penalty, Ridge, settle
-from jaxgmm.restarts import choose, climb_all, end_all, start_drawn, start_given
+from jaxgmm.restarts import choose, climb_all, start_drawn, start_given
 from jaxgmm.scaling import Units, check_representable, measure, standardise, to_host
 
 
@@ -45,7 +47,7 @@ def fit(
     algorithm: Algorithm = EM(),
     prior: Any = Ridge(),
     init: str | Mixture | ArrayLike = "k-means++",
-    n_init: int = 5,
+    n_init: int = 20,
     max_iter: int = 1000,
     tol: float = 1e-6,
     progress: bool = False,
@@ -53,9 +55,11 @@ def fit(
     """Fit a mixture of K Gaussians to rows: the host door.
 
     Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ) by `algorithm` from `n_init` starts at once, and returns the
-    one with the best finite objective that has not collapsed. Columns are centred and scaled in float64
-    first, so that the fit is the same in any units; the result is in the user's. Ctrl-C returns the best
-    so far, with status `INTERRUPTED`.
+    one with the best finite objective that has not collapsed. Unless the problem is so small that it would not
+    pay (fewer than four million multiplications in a pass of all, n_init·N·K·D²), only the best fifth go on after
+    50 iterations, and the others are `STOPPED`. Columns are centred and scaled in float64 first, so that the fit
+    is the same in any units; the result is in the user's. Ctrl-C returns the best so far, with status
+    `INTERRUPTED`.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -63,11 +67,13 @@ def fit(
         n_components: K.
         sample_weight: non-negative weights, (N,); a row of weight zero counts as left out.
         covariance_type: "full", "tied", "diag", "spherical", or a family.
-        algorithm: `EM()` or `Gradient(optimizer)`.
+        algorithm: `EM()`; `Accelerated(EM())`, which takes several times fewer passes where components overlap and
+            compiles for two seconds longer; or `Gradient(optimizer)`.
         prior: `Ridge()`, or None for maximum likelihood.
         init: "k-means++", "k-means", "random-rows" or "random-responsibilities"; or labels (N,),
             responsibilities (N, K) or a `Mixture`, from which there is one start.
-        n_init: number of starts.
+        n_init: number of starts. On fifteen hard data sets 20 of them, a fifth of which go on, come within 2e-3 per
+            row of the best known optimum as often as 10 that all climb to the end, in half the passes.
         max_iter: most iterations of each.
         tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
         progress: whether to show a bar.
@@ -91,16 +97,16 @@ class Options(NamedTuple):
     algorithm: Algorithm = EM()
     prior: Any = Ridge()
     init: Any = "k-means++"
-    n_init: int = 5
+    n_init: int = 20
     max_iter: int = 1000
     tol: float = 1e-6
     progress: bool = False
 
 
 def fit_in_slots(
-    key: Array, x: Any, n_components: int, sample_weight: Any, options: Options, n_slots: int
+    key: Array, x: Any, n_components: int, sample_weight: Any, options: Options, n_slots: int, n_fits: int = 1
 ) -> FitResult:
-    """`fit`, by a program compiled for any K up to `n_slots`."""
+    """`fit`, by a program compiled for any K up to `n_slots`, which serves `n_fits` fits."""
     if is_traced(key, x, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_climber(options.algorithm, options.prior)
@@ -117,19 +123,21 @@ def fit_in_slots(
     units = measure(x, weights, family, dtype)
     # Weights of average 1 keep float32 away from its limits.
     weight_unit = float(weights.sum() / np.count_nonzero(weights))
-    data = Rows(jnp.asarray(standardise(x, weights, units, dtype)), jnp.asarray(weights / weight_unit, dtype))
+    data = _in_bucket(x, weights, weight_unit, units, dtype)
     if isinstance(init, str):
         check_method(init)
         keys = jax.random.split(key, n_init)
-        climbs, penalty = start_drawn(
+        climbs, penalty, distances = start_drawn(
             algorithm, keys, data, prior, n_components, init, family, max_iter, max(n_slots, n_components)
         )
     else:
-        given = _given_start(init, data, units, n_components, family, prior, dtype)
-        climbs, penalty = start_given(algorithm, given, data, prior, max_iter)
-    climbs, interrupted = climb_all(algorithm, climbs, data, penalty, tol, max_iter, options.progress)
-    fits, collapses = jax.device_get(end_all(climbs, penalty, tol, n_components))
-    best, restarts = choose(fits, collapses, interrupted)
+        given = _given_start(init, data, len(x), units, n_components, family, prior, dtype)
+        climbs, penalty, distances = start_given(algorithm, given, data, prior, max_iter)
+    data = dataclasses.replace(data, distances=distances)
+    # Rows without weight do not count: padding must not decide which restarts go on.
+    stages = plan(climbs, int(np.count_nonzero(weights)), n_fits)
+    outcome = climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, options.progress)
+    best, restarts = choose(outcome)
     best = best._replace(mixture=without_spares(best.mixture, n_components))
     return _in_users_units(best, restarts, units, weights, weight_unit, jax.device_get(penalty), dtype)
 
@@ -172,11 +180,24 @@ def _in_users_units(
     )
 
 
+def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Units, dtype: Any) -> Rows:
+    """Rows in the fit's units, with rows of weight zero up to the next of sixteen sizes to an octave.
+
+    So data that grow by a few rows need no new program: the price is a sixteenth more rows at most.
+    """
+    step = max(16, 1 << max(0, len(x).bit_length() - 5))
+    n_rows = -(-len(x) // step) * step
+    padded = np.zeros(n_rows, dtype)
+    padded[: len(x)] = weights
+    padded /= weight_unit
+    return Rows(jax.device_put(standardise(x, weights, units, dtype, n_rows)), jax.device_put(padded))
+
+
 def _given_start(
-    init: Any, data: Rows, units: Units, n_components: int, family: Family, prior: Any, dtype: Any
+    init: Any, data: Rows, n_rows: int, units: Units, n_components: int, family: Family, prior: Any, dtype: Any
 ) -> Mixture:
     """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1."""
-    n_rows, n_features = data.x.shape
+    n_features = data.n_features
     if isinstance(init, Mixture):
         if (init.n_components, init.n_features) != (n_components, n_features):
             raise ValueError(
@@ -186,7 +207,8 @@ def _given_start(
         mixture = units.standardise(to_host(project(init, family)))
         mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
     else:
-        resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights) > 0)
+        resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights)[:n_rows] > 0)
+        resp = np.pad(resp, ((0, data.x.shape[0] - n_rows), (0, 0)))
         mixture = labelled_mixture(data, jnp.asarray(resp, dtype), family, prior)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jaxgmm import draws
 from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
@@ -54,7 +55,7 @@ def initialize(
     "k-means++": greedy seeds (Arthur & Vassilvitskii 2007, the best of 2 + log K candidates at each
     step), each row to its nearest. "k-means": Lloyd's iterations from there (Lloyd 1982).
     "random-rows": K different rows as means, the covariance of all rows. "random-responsibilities":
-    an M-step from uniform draws on the simplex.
+    an M-step from uniform draws on the simplex. Of more than 65,536 rows, so many are drawn by weight first.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -115,15 +116,18 @@ def start(
 
     The others are spare, with log-weight −∞, so that one compiled program serves every K up to n_slots.
     """
+    if data.x.shape[0] > draws.MOST_ROWS:
+        key_rows, key = jax.random.split(key)
+        data = draws.thinned(key_rows, data)
     there = jnp.arange(n_slots) < n_components
     share = there.astype(data.x.dtype)
     centre, statistic = penalty.columns.mean, family.statistic
     if method == "random-responsibilities":
-        draws = jax.random.exponential(key, (data.x.shape[0], n_slots), data.x.dtype) * share[None, :]
-        resp = draws / jnp.sum(draws, axis=1, keepdims=True)
+        shares = jax.random.exponential(key, (data.x.shape[0], n_slots), data.x.dtype) * share[None, :]
+        resp = shares / jnp.sum(shares, axis=1, keepdims=True)
         return maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
     if method == "random-rows":
-        rows = data.x[_draw_rows(key, data.weights, n_slots)]
+        rows = data.x[draws.different_rows(key, data.weights, n_slots)]
         equal = share / jnp.sum(share)
         resp = jnp.broadcast_to(equal[None, :], (data.x.shape[0], n_slots))
         alike = maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
@@ -133,29 +137,6 @@ def start(
     if method == "k-means":
         centres = _lloyd(centres, there, data, scale)
     return _about_centres(centres, there, data, scale, family, penalty)
-
-
-def _draw(uniform: Array, mass: Array) -> Array:
-    """The index whose share of the mass holds `uniform` in [0, 1), by inverse CDF.
-
-    A parallel sum rounds each entry in its own way: the running maximum over rows with mass keeps the CDF
-    monotone, and leaves no share to a row without.
-    """
-    cumulative = lax.cummax(jnp.where(mass > 0, jnp.cumsum(mass), 0.0))
-    below = 1 - float(jnp.finfo(mass.dtype).eps)
-    target = jnp.minimum(uniform, below) * cumulative[-1]
-    return jnp.minimum(jnp.searchsorted(cumulative, target, side="right"), mass.shape[0] - 1)
-
-
-def _draw_rows(key: Array, weights: Array, n_draws: int) -> Array:
-    """Indices of different rows, (n_draws,), each drawn with probability in proportion to its weight."""
-    uniforms = jax.random.uniform(key, (n_draws,), weights.dtype)
-
-    def draw(left: Array, uniform: Array) -> tuple[Array, Array]:
-        index = _draw(uniform, left)
-        return left.at[index].set(0.0), index
-
-    return lax.scan(draw, varying_as(weights, uniforms[0]), uniforms)[1]
 
 
 def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Array:
@@ -168,13 +149,13 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
     def distances(seed: Array) -> Array:
         return jnp.sum(((rows - seed[None, :]) / scale[None, :]) ** 2, axis=1)
 
-    first = rows[_draw(jax.random.uniform(key_first, (), rows.dtype), data.weights)]
+    first = rows[draws.index(jax.random.uniform(key_first, (), rows.dtype), data.weights)]
 
     def add(nearest: Array, uniforms: Array) -> tuple[Array, Array]:
         mass = data.weights * nearest
         # Every distinct row may be a seed already: then any row will do.
         mass = jnp.where(jnp.sum(mass) > 0, mass, data.weights)
-        candidates = rows[jax.vmap(_draw, (0, None))(uniforms, mass)]
+        candidates = rows[jax.vmap(draws.index, (0, None))(uniforms, mass)]
         after = jax.vmap(lambda seed: jnp.minimum(nearest, distances(seed)))(candidates)
         best = jnp.argmin(jnp.sum(data.weights[None, :] * after, axis=1))
         return after[best], candidates[best]

@@ -15,7 +15,7 @@ from jaxgmm._protocols import Algorithm
 from jaxgmm._types import FitResult, Info, Mixture, Status
 from jaxgmm.checks import as_count, check_climber
 from jaxgmm.collapse import n_collapsed
-from jaxgmm.data import as_data
+from jaxgmm.data import as_data, ready
 from jaxgmm.priors import Penalty, prepare, settle
 
 
@@ -56,7 +56,7 @@ def run(
     in `status`. Columns are not scaled; `fit` does that.
 
     Args:
-        algorithm: `EM()` or `Gradient(optimizer)`.
+        algorithm: `EM()`, `Accelerated(EM())` or `Gradient(optimizer)`.
         mixture: the start.
         x: rows, (N, D), or another `Data`.
         sample_weight: non-negative weights, (N,); None is 1 for each row.
@@ -81,6 +81,7 @@ def run(
 @functools.partial(jax.jit, static_argnums=5)
 def _run(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
     penalty = prepare(prior, data.columns())
+    data = ready(data, penalty.columns)
     climb = begin(algorithm, mixture, data, penalty, max_iter)
     return end(advance(algorithm, climb, data, penalty, tol, max_iter), penalty, tol)
 

@@ -1,12 +1,17 @@
-"""Restarts: R climbs as one, vmapped, in compiled blocks between which the host looks up."""
+"""Restarts: R climbs as one, vmapped, in compiled blocks between which the host looks up.
+
+Short runs for all, then the best go on: gathered into a smaller stack, so that the others cost nothing any more.
+"""
 
 from __future__ import annotations
 
 import functools
 import time
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -15,13 +20,31 @@ from jaxgmm._protocols import Algorithm, Family
 from jaxgmm._types import FitResult, Mixture, Restarts, Status
 from jaxgmm.collapse import n_collapsed
 from jaxgmm.data import Rows
+from jaxgmm.halving import Stage
 from jaxgmm.initialise import start
 from jaxgmm.loop import Climb, advance, begin, end, going
+from jaxgmm.passes import Distances
 from jaxgmm.priors import Penalty, prepare
 from jaxgmm.progress import Progress
 
 _BLOCK_SECONDS = 0.25
 """How long a compiled block runs before the host looks up."""
+
+
+class Outcome(NamedTuple):
+    """What all restarts came to.
+
+    Attributes:
+        fits: one fit for each, stacked.
+        collapses: in how many ways each collapsed, (R,).
+        interrupted: which were climbing when the keyboard stopped them, (R,).
+        given_up: which were given up for better ones, (R,).
+    """
+
+    fits: FitResult
+    collapses: np.ndarray
+    interrupted: np.ndarray
+    given_up: np.ndarray
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
@@ -35,24 +58,30 @@ def start_drawn(
     family: Family,
     max_iter: int,
     n_slots: int,
-) -> tuple[Climb, Penalty]:
-    """A climb from a drawn start for each key, (R,), in `n_slots` components of which some are spare."""
+) -> tuple[Climb, Penalty, Distances | None]:
+    """A climb from a drawn start for each key, (R,), in `n_slots` components of which some are spare.
+
+    Also the prepared prior, and the distances of the rows, for the passes that follow.
+    """
     penalty = prepare(prior, data.columns())
+    data = data.ready(penalty.columns)
 
     def one(key: Array) -> Climb:
         mixture = start(key, data, n_components, method, family, penalty, n_slots)
         return begin(algorithm, mixture, data, penalty, max_iter)
 
-    return jax.vmap(one)(keys), penalty
+    return jax.vmap(one)(keys), penalty, data.distances
 
 
 @functools.partial(jax.jit, static_argnums=4)
 def start_given(
     algorithm: Algorithm, mixtures: Mixture, data: Rows, prior: Any, max_iter: int
-) -> tuple[Climb, Penalty]:
-    """A climb from each of given starts, stacked along a leading axis."""
+) -> tuple[Climb, Penalty, Distances | None]:
+    """The same from given starts, stacked along a leading axis."""
     penalty = prepare(prior, data.columns())
-    return jax.vmap(lambda mixture: begin(algorithm, mixture, data, penalty, max_iter))(mixtures), penalty
+    data = data.ready(penalty.columns)
+    climbs = jax.vmap(lambda mixture: begin(algorithm, mixture, data, penalty, max_iter))(mixtures)
+    return climbs, penalty, data.distances
 
 
 @jax.jit
@@ -70,40 +99,130 @@ def end_all(climbs: Climb, penalty: Penalty, tol: ArrayLike, n_components: Array
     return fits, jax.vmap(lambda mixture: n_collapsed(mixture, penalty, n_components))(fits.mixture)
 
 
+@jax.jit
+def _take(climbs: Climb, lanes: Array) -> Climb:
+    return jax.tree.map(lambda leaf: leaf[lanes], climbs)
+
+
+@jax.jit
+def _put(everyone: Climb, climbs: Climb, lanes: Array) -> Climb:
+    return jax.tree.map(lambda whole, part: whole.at[lanes].set(part), everyone, climbs)
+
+
+class Field(NamedTuple):
+    """All restarts, and those of them that climb.
+
+    Attributes:
+        everyone: all climbs, those in `lanes` as they were before they were gathered, (R,).
+        lanes: which ones climb, (A,).
+        climbing: those, (A,).
+        unfinished: which have neither converged, run out nor failed, (R,).
+        given_up: which of them were given up for better ones, (R,).
+    """
+
+    everyone: Climb
+    lanes: np.ndarray
+    climbing: Climb
+    unfinished: np.ndarray
+    given_up: np.ndarray
+
+    def together(self) -> Climb:
+        """All climbs as they are now, (R,)."""
+        if len(self.lanes) == len(self.unfinished):
+            return self.climbing
+        return _put(self.everyone, self.climbing, jnp.asarray(self.lanes))
+
+
 def climb_all(
     algorithm: Algorithm,
     climbs: Climb,
     data: Rows,
     penalty: Penalty,
     tol: float,
+    n_components: int,
+    stages: tuple[Stage, ...],
     max_iter: int,
     progress: bool,
-) -> tuple[Climb, np.ndarray]:
-    """Climb in compiled blocks; also which restarts were interrupted, (R,)."""
-    unfinished, n_steps = np.ones(climbs.n_iter.shape, bool), 1
+) -> Outcome:
+    """Climb in compiled blocks; at each stage the best go on, gathered into a smaller stack.
+
+    Stages fall at fixed iterations and leave stacks of fixed size: neither the clock nor the data decide what is
+    climbed or compiled. A climb that has ended stays a candidate for nothing.
+    """
+
+    def judge(climbs: Climb) -> tuple[FitResult, np.ndarray]:
+        return jax.device_get(end_all(climbs, penalty, tol, n_components))
+
+    n_restarts = climbs.n_iter.shape[0]
+    nobody = np.zeros(n_restarts, bool)
+    field = Field(climbs, np.arange(n_restarts), climbs, ~nobody, nobody)
+    ahead, n_steps, n_done = list(stages), 1, 0
     try:
         with Progress(progress, max_iter, "iterations") as shown:
-            while unfinished.any():
+            while field.unfinished[field.lanes].any():
+                n_steps = min(n_steps, ahead[0].n_iter - n_done) if ahead else n_steps
                 began = time.perf_counter()
-                climbs, still = _advance(algorithm, climbs, data, penalty, tol, n_steps)
-                unfinished = np.asarray(still)
-                elapsed = time.perf_counter() - began
+                climbing, still = _advance(algorithm, field.climbing, data, penalty, tol, n_steps)
+                unfinished = field.unfinished.copy()
+                unfinished[field.lanes] = np.asarray(still)
+                field = field._replace(climbing=climbing, unfinished=unfinished)
+                elapsed, n_done = time.perf_counter() - began, n_done + n_steps
                 n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
                 if progress:
-                    best = float(np.max(climbs.info.objective))
-                    note = f"objective {best:.6g} (scaled columns), {unfinished.sum()} climbing"
-                    shown.update(int(np.max(climbs.n_iter)), note)
+                    best = float(np.max(climbing.info.objective))
+                    note = f"objective {best:.6g} (scaled columns), {unfinished[field.lanes].sum()} climbing"
+                    shown.update(int(np.max(climbing.n_iter)), note)
+                if ahead and n_done == ahead[0].n_iter:
+                    field = _narrow(field, judge, ahead.pop(0).n_kept)
+                if field.given_up.any() and not field.unfinished[field.lanes].any():
+                    field = _relent(field, judge)
     except KeyboardInterrupt:
-        return climbs, unfinished
-    return climbs, np.zeros_like(unfinished)
+        pass
+    fits, collapses = judge(field.together())
+    return Outcome(fits, collapses, field.unfinished & ~field.given_up, field.given_up)
 
 
-def choose(fits: FitResult, collapses: np.ndarray, interrupted: np.ndarray) -> tuple[FitResult, Restarts]:
-    """The best restart: finite before not, then the least collapsed, then the highest objective."""
-    status = np.where(interrupted & (fits.status == Status.MAX_ITER), Status.INTERRUPTED, fits.status)
-    failed = status == Status.NONFINITE
+def _narrow(field: Field, judge: Callable[[Climb], tuple[FitResult, np.ndarray]], n_kept: int) -> Field:
+    """Give up all unfinished restarts but those among the best `n_kept`."""
+    everyone = field.together()
+    lanes = _ranked(*judge(everyone), field.given_up)[:n_kept]
+    return _with_lanes(field._replace(everyone=everyone, given_up=field.unfinished), lanes)
+
+
+def _relent(field: Field, judge: Callable[[Climb], tuple[FitResult, np.ndarray]]) -> Field:
+    """Where all that went on came to a worse end than some given up are at, go on with the best of those.
+
+    A short run that heads for a singularity has the highest objective of all, just before it collapses.
+    """
+    everyone = field.together()
+    fits, collapses = judge(everyone)
+    badness = np.where(fits.status == Status.NONFINITE, 2, collapses > 0)
+    if badness[~field.given_up].min() <= badness[field.given_up].min():
+        return field
+    lanes = _ranked(fits, collapses, ~field.given_up)[: len(field.lanes)]
+    return _with_lanes(field._replace(everyone=everyone), lanes)
+
+
+def _with_lanes(field: Field, lanes: np.ndarray) -> Field:
+    lanes, given_up = np.sort(lanes), field.given_up.copy()
+    given_up[lanes] = False
+    return field._replace(lanes=lanes, climbing=_take(field.everyone, jnp.asarray(lanes)), given_up=given_up)
+
+
+def _ranked(fits: FitResult, collapses: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Restarts from best to worst: finite before not, then the least collapsed, then the highest objective."""
+    failed = fits.status == Status.NONFINITE
     objective = np.where(failed, -np.inf, fits.objective)
-    best = int(np.lexsort((-objective, collapses, failed))[0])
+    return np.lexsort((-objective, collapses, failed, last))
+
+
+def choose(outcome: Outcome) -> tuple[FitResult, Restarts]:
+    """The best restart, of those not given up; see `_ranked`."""
+    fits = outcome.fits
+    ran_out = fits.status == Status.MAX_ITER
+    status = np.where(outcome.interrupted & ran_out, Status.INTERRUPTED, fits.status)
+    status = np.where(outcome.given_up, Status.STOPPED, status)
+    best = int(_ranked(fits, outcome.collapses, outcome.given_up)[0])
     restarts = Restarts(fits.objective, cast(Any, status), fits.n_iter)
     chosen = jax.tree.map(lambda leaf: leaf[best], fits)
     return chosen._replace(status=status[best]), restarts

@@ -82,15 +82,24 @@ def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any) -> U
     return Units(mean, scale)  # pyright: ignore[reportArgumentType]
 
 
-def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any) -> np.ndarray:
-    """Rows in the fit's units, (N, D); rows without weight lie on the centre."""
-    z = np.empty(x.shape, dtype)
+def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_rows: int) -> np.ndarray:
+    """Rows in the fit's units, (n_rows, D); those without weight, and those beyond x, lie on the centre."""
+    z = _aligned((n_rows, x.shape[1]), dtype)
+    z[len(x) :] = 0
     for start in range(0, len(x), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
+        rows = slice(start, min(start + BLOCK_ROWS, len(x)))
         with np.errstate(all="ignore"):
             scaled = (x[rows].astype(np.float64) - units.shift) / units.scale
         z[rows] = np.where((weights[rows] > 0)[:, None], scaled, 0.0)
     return z
+
+
+def _aligned(shape: tuple[int, int], dtype: Any) -> np.ndarray:
+    """An empty array that starts where JAX takes it over without a copy: at a multiple of 64 bytes."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    offset = -buffer.ctypes.data % 64
+    return buffer[offset : offset + size].view(dtype).reshape(shape)
 
 
 def to_host(mixture: Mixture) -> Mixture:

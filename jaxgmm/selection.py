@@ -168,9 +168,10 @@ def select(
         for family in families:
             options = Options(covariance_type=family, **fit_options)
             n_slots = _slots(counts, x, weights, options)
+            n_fits = len(counts) if n_slots else 1
             for count in counts:
                 fit_key = jax.random.fold_in(key, len(candidates))
-                candidates.append(_candidate(fit_key, x, count, weights, candidates, options, n_slots))
+                candidates.append(_candidate(fit_key, x, count, weights, candidates, options, n_slots, n_fits))
                 shown.update(len(candidates), f"K = {count}, {family.name}")
     return Selection(tuple(candidates), criterion)
 
@@ -195,6 +196,7 @@ def _candidate(
     before: list[Candidate],
     options: Options,
     n_slots: int,
+    n_fits: int,
 ) -> Candidate:
     family = options.covariance_type
     size = n_parameters(family, count, x.shape[1])
@@ -203,7 +205,8 @@ def _candidate(
         return Candidate(count, family.name, size, skipped=f"only {n_rows} rows")
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
         return Candidate(count, family.name, size, skipped="interrupted")
-    result = fit_in_slots(key, x, count, weights, options, n_slots)
+    # The K that share a program share its compilation, and halving their restarts pays the sooner.
+    result = fit_in_slots(key, x, count, weights, options, n_slots, n_fits)
     deviance = -2 * float(result.log_likelihood)
     bic = deviance + size * float(np.log(weights.sum()))
     mixture, data = as_data(with_spares(result.mixture, n_slots), x, weights)

@@ -38,7 +38,7 @@ def test_matches_the_twin(family, n_components, n_features, dtype):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_moments_match_the_twin_across_chunks(family, dtype, monkeypatch):
-    monkeypatch.setattr("jaxgmm.data._CHUNK_ELEMENTS", 64 * 9)
+    monkeypatch.setattr("jaxgmm.chunks._ELEMENTS", 64 * 9)
     mixture, arrays = cases.mixture(family, 3, 3, dtype)
     x, weights = cases.rows(203, 3, dtype)
     jax.clear_caches()

@@ -152,7 +152,7 @@ def test_keys_tolerances_and_counts():
 def test_algorithms_and_priors():
     start, _ = cases.mixture("full", 2, 2)
     for options, message in (
-        (dict(algorithm="em"), r"algorithm must be EM\(\) or Gradient\(optimizer\), not 'em'"),
+        (dict(algorithm="em"), r"algorithm must be EM\(\), Accelerated\(EM\(\)\) or Gradient\(optimizer\), not 'em'"),
         (dict(algorithm=jaxgmm.EM), "algorithm must be EM"),
         (dict(algorithm=jaxgmm.Gradient("adam")), "optax optimiser such as .*not 'adam'"),
         (dict(prior=0.1), r"prior must be Ridge\(\) or None, not 0.1"),

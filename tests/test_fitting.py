@@ -322,3 +322,28 @@ def test_results_print_in_a_line(blobs, dtype):
 
 def test_em_is_the_default():
     assert isinstance(jaxgmm.fitting.Options().algorithm, EM)
+
+
+def test_nothing_is_compiled_again_within_a_bucket():
+    """New tolerances, priors and learning rates, and a few rows more, are new numbers of the same program."""
+    from jax import monitoring
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 2)) + 5 * rng.integers(0, 2, size=(160, 1))
+    compiled = []
+
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jaxgmm.fit(KEY, x[:150], 2, n_init=2)
+    monitoring.register_event_duration_secs_listener(count)
+    try:
+        for step in range(10):
+            jaxgmm.fit(KEY, x[: 145 + step], 2, n_init=2, tol=1e-6 * (1 + step), prior=Ridge(1e-9 * (1 + step)))
+            jaxgmm.fit(KEY, x[: 145 + step], 2, rng.uniform(1, 2, 145 + step), n_init=2)
+        assert not compiled
+        jaxgmm.fit(KEY, x[:100], 2, n_init=2)
+        assert compiled
+    finally:
+        monitoring.unregister_event_duration_listener(count)

@@ -11,12 +11,12 @@ import jaxgmm
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
     ["_types", "_linalg", "progress"],
-    ["_protocols", "checks", "covariances", "moments", "priors", "scaling"],
+    ["_protocols", "checks", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
-    ["data", "collapse", "sampling", "algebra"],
+    ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
     ["density", "criteria", "em"],
-    ["gradient", "initialise", "loop", "mixtures"],
-    ["restarts", "fitting"],
+    ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
+    ["halving", "restarts", "fitting"],
     ["selection"],
     ["__init__"],
 ]
@@ -24,8 +24,8 @@ FLOORS = [
 
 PUBLIC = """
     Mixture Moments make_mixture project from_responsibilities log_prob log_joint responsibilities
-    log_responsibilities predict log_likelihood score sample e_step m_step EM Gradient unconstrain constrain Params
-    log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl select Selection marginal
+    log_responsibilities predict log_likelihood score sample e_step m_step EM Accelerated Gradient unconstrain constrain
+    Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl select Selection marginal
     condition affine total_moments
 """.split()
 

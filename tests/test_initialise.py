@@ -85,10 +85,27 @@ def test_duplicates_and_as_many_components_as_rows(dtype):
 
 
 def test_rows_without_weight_are_never_drawn(dtype):
-    from jaxgmm.initialise import _draw
+    from jaxgmm.draws import index
 
     mass = np.random.default_rng(0).uniform(size=1_000_000).astype(dtype)
     mass[np.random.default_rng(1).uniform(size=1_000_000) < 0.9] = 0
     uniforms = jax.random.uniform(KEY, (20_000,), dtype)
-    drawn = np.asarray(jax.jit(jax.vmap(_draw, (0, None)))(uniforms, mass))
+    drawn = np.asarray(jax.jit(jax.vmap(index, (0, None)))(uniforms, mass))
     assert (mass[drawn] > 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_large_data_are_thinned_by_weight(method, monkeypatch, dtype):
+    monkeypatch.setattr("jaxgmm.draws.MOST_ROWS", 64)
+    jax.clear_caches()
+    x = np.concatenate([np.zeros((500, 2)), np.ones((500, 2)), np.full((500, 2), 5.0)]).astype(dtype)
+    x += np.random.default_rng(0).normal(scale=0.01, size=x.shape).astype(dtype)
+    weights = np.repeat([1.0, 1.0, 0.0], 500).astype(dtype)
+    weights[3] = 500.0
+    start = jaxgmm.initialize(KEY, x, 2, weights, method=method)
+    # Two thirds of the mass lie near the origin, on one heavy row and 499 light ones; none at 5.
+    expected = weights @ x / weights.sum()
+    if method != "random-rows":
+        np.testing.assert_allclose(start.weights @ start.means, expected, atol=0.05)
+    assert np.all(np.asarray(start.means) < 1.1) and np.linalg.norm(start.means[0] - start.means[1]) > 0
+    jax.clear_caches()

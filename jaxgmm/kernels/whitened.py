@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxgmm._protocols import Covariances
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.moments import DENSE, DIAGONAL, Statistic, gather
 
@@ -89,8 +90,18 @@ def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic:
     """
     # A row too far to be squared has no finite moments. It adds nothing, and a log-likelihood of −∞ tells.
     weights = jnp.where((seen.shrink > 1)[None, :], 0.0, responsibilities)
-    held = DENSE if prepared.mixture.covs.mixes or statistic.products else DIAGONAL
+    held = DENSE if holds_products(prepared.mixture.covs, statistic) else DIAGONAL
     return gather(weights, seen.whitened, held)
+
+
+def holds_products(covs: Covariances, statistic: Statistic) -> bool:
+    """Whether whitened scatter is dense: it must be where colouring mixes columns."""
+    return covs.mixes or statistic.products
+
+
+def unless_far(log_prob: Array, shrink: Array) -> Array:
+    """Log p, but −∞ for a row that `joint` had to draw in."""
+    return jnp.where(shrink > 1, -jnp.inf, log_prob)
 
 
 def colour(prepared: Prepared, whitened: Moments, statistic: Statistic) -> Moments:

@@ -1,0 +1,167 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import expectation as module
+from jaxgmm.kernels import quadratic
+from jaxgmm.passes import by_residuals
+from tests import cases
+from tests.cases import FAMILIES, tolerance
+
+
+@pytest.fixture(autouse=True)
+def by_features_at_any_size(monkeypatch):
+    """Small cases, which residuals serve in life, go by features here, in several chunks."""
+    monkeypatch.setattr("jaxgmm.expectation._QUICK_WORK", 0)
+    monkeypatch.setattr("jaxgmm.passes._CHUNK_BYTES", 1 << 14)
+    module._stacked.cache_clear()
+    jax.clear_caches()
+    yield
+    module._stacked.cache_clear()
+    jax.clear_caches()
+
+
+def close(a, b, rtol):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * float(jnp.max(jnp.abs(right))))
+
+
+def clusters(n_rows, n_features, n_components, dtype, spread=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_components, n_rows)
+    centres = rng.normal(size=(n_components, n_features))
+    x = centres[labels] + spread * rng.normal(size=(n_rows, n_features))
+    return jnp.asarray(x, dtype), jnp.asarray(rng.uniform(0.0, 2.0, n_rows), dtype), labels
+
+
+def labelled(x, labels, family):
+    return jaxgmm.from_responsibilities(x, np.eye(labels.max() + 1)[labels], covariance_type=family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_rows,n_features,n_components", [(203, 3, 4), (701, 9, 3)])
+def test_features_and_residuals_agree(family, n_rows, n_features, n_components, dtype):
+    x, weights, labels = clusters(n_rows, n_features, n_components, dtype)
+    weights = weights.at[3].set(0.0)
+    x = x.at[3].set(jnp.nan)
+    mixture = labelled(x.at[3].set(0.0), labels, family)
+    expected = by_residuals(mixture.family.statistic, mixture, x, weights)
+    close(jaxgmm.e_step(mixture, x, weights), expected, 30 * tolerance(dtype))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stack_equals_its_members(family, dtype):
+    x, weights, labels = clusters(203, 3, 4, dtype)
+    mixtures = [labelled(x, (labels + shift) % 4, family) for shift in (0, 1)]
+    mixtures += [jaxgmm.initialize(jax.random.key(0), x, 4, covariance_type=family)]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures)
+    one_by_one = [by_residuals(m.family.statistic, m, x, weights) for m in mixtures]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    rtol = 30 * tolerance(dtype)
+    close(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))(stack), expected, rtol)
+    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), stack)
+    nested = jax.vmap(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights)))(twice)
+    close(jax.tree.map(lambda leaf: leaf[1], nested), expected, rtol)
+    own = jnp.stack([weights, 2 * weights, jnp.ones_like(weights)])
+    one_by_one = [by_residuals(m.family.statistic, m, x, w) for m, w in zip(mixtures, own, strict=True)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    close(jax.vmap(lambda m, w: jaxgmm.e_step(m, x, w))(stack, own), expected, rtol)
+    shifted = jnp.stack([x, x + 1, 2 * x])
+    one_by_one = [by_residuals(m.family.statistic, m, xs, weights) for m, xs in zip(mixtures, shifted, strict=True)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    close(jax.vmap(lambda m, xs: jaxgmm.e_step(m, xs, weights))(stack, shifted), expected, rtol)
+
+
+def test_a_broken_member_leaves_the_others_alone(dtype):
+    x, weights, labels = clusters(203, 3, 4, dtype)
+    good = labelled(x, labels, "full")
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), good)
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), good, broken)
+    moments, log_likelihood = jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))(stack)
+    expected = by_residuals(good.family.statistic, good, x, weights)
+    close(jax.tree.map(lambda leaf: leaf[0], (moments, log_likelihood)), expected, 30 * tolerance(dtype))
+    assert jnp.isnan(log_likelihood[1])
+
+
+@pytest.mark.parametrize("family", ["full", "tied", "diag"])
+def test_tight_components_go_by_residuals(family, dtype):
+    """Components so tight that features lose every digit of a covariance: those of residuals are there."""
+    x, weights, labels = clusters(203, 3, 4, dtype, spread=1e-5 if dtype == np.float64 else 1e-3)
+    mixture = labelled(x, labels, family)
+    reach = jnp.max(jnp.sum((x - jnp.mean(x, axis=0, keepdims=True)) ** 2, axis=1))
+    assert reach * quadratic.prepare(mixture, quadratic.PAIRS).steepness > quadratic.limit(dtype)
+    expected = by_residuals(mixture.family.statistic, mixture, x, weights)
+    close(jaxgmm.e_step(mixture, x, weights)[0].scatter, expected[0].scatter, 30 * tolerance(dtype))
+
+
+def test_a_wide_start_with_tight_clusters_is_done_again(dtype):
+    """The bound holds for the mixture, and not for the moments that come of it: raw ones would be worthless."""
+    spread = 1e-6 if dtype == np.float64 else 1e-3
+    x, weights, labels = clusters(300, 2, 2, dtype, spread=spread, seed=4)
+    means = np.stack([np.mean(np.asarray(x)[labels == k], axis=0) for k in range(2)])
+    apart = np.linalg.norm(means[1] - means[0])
+    wide = jaxgmm.make_mixture([0.5, 0.5], means, np.eye(2) * (0.08 * apart) ** 2, covariance_type="tied")
+    wide = jaxgmm.project(jax.tree.map(lambda leaf: leaf.astype(dtype), wide), "full")
+    reach = jnp.max(jnp.sum((x - jnp.mean(x, axis=0, keepdims=True)) ** 2, axis=1))
+    assert reach * quadratic.prepare(wide, quadratic.PAIRS).steepness < quadratic.limit(dtype)
+    moments, _ = jaxgmm.e_step(wide, x, weights)
+    for k in range(2):
+        rows, weight = np.asarray(x, np.float64)[labels == k], np.asarray(weights, np.float64)[labels == k]
+        central = rows - weight @ rows / weight.sum()
+        np.testing.assert_allclose(moments.scatter[k], (central * weight[:, None]).T @ central, rtol=2e-3)
+
+
+def test_one_outlier_slows_one_chunk_only(dtype):
+    x, weights, labels = clusters(2000, 2, 3, dtype)
+    mixture = labelled(x, labels, "full")
+    x = x.at[700].set(jnp.finfo(dtype).max / 1e3)
+    moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
+    assert log_likelihood == -jnp.inf
+    counted = weights.at[700].set(0.0)
+    expected = by_residuals(mixture.family.statistic, mixture, x, counted)
+    close(moments, expected[0], 30 * tolerance(dtype))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_derivatives_are_those_of_residuals(family, dtype):
+    x, weights, labels = clusters(203, 3, 2, dtype)
+    mixture = labelled(x, labels, family)
+    statistic = mixture.family.statistic
+    tangent = jax.tree.map(jnp.ones_like, mixture)
+
+    def along(function):
+        return jax.jvp(lambda m, w: function(m, w), (mixture, weights), (tangent, jnp.ones_like(weights)))[1]
+
+    by_chosen = along(lambda m, w: module.expectation(statistic, m, x, w, None))
+    close(by_chosen, along(lambda m, w: by_residuals(statistic, m, x, w)), 100 * tolerance(dtype))
+    total = jax.grad(lambda m: jnp.sum(jaxgmm.e_step(m, x, weights)[0].scatter))(mixture)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(total))
+
+
+def test_spare_components_stay_empty(dtype):
+    x, weights, labels = clusters(203, 3, 2, dtype)
+    mixture = labelled(x, labels, "full")
+    spare = jaxgmm.mixtures.with_spares(mixture, 4)
+    moments, log_likelihood = jaxgmm.e_step(spare, x, weights)
+    expected = jaxgmm.e_step(mixture, x, weights)
+    np.testing.assert_array_equal(moments.mass[2:], 0.0)
+    close(log_likelihood, expected[1], tolerance(dtype))
+    close(moments.scatter[:2], expected[0].scatter, 30 * tolerance(dtype))
+
+
+@pytest.mark.needs_x64
+def test_restarts_are_more_rows_of_two_plain_products():
+    """The compiled pass over a stack holds two products a chunk by features, of two axes each: no batch, no loop."""
+    x, weights = cases.rows(4096, 4, np.float32)
+    mixture, _ = cases.mixture("full", 3, 4, np.float32)
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), mixture)
+    lowered = jax.jit(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))).lower(stack)
+    shapes = re.findall(r"dot_general.*->\s*tensor<([0-9x]+)xf32>", lowered.as_text())
+    features = quadratic.PAIRS.count(4)
+    chunk = [shape for shape in shapes if shape.startswith("15x") or shape.endswith("x15")]
+    assert len(chunk) == 2 and all(shape.count("x") == 1 for shape in chunk), shapes
+    assert f"{features}x15" in chunk
