@@ -11,6 +11,8 @@ from jaxgmm.algebra import affine as affine
 from jaxgmm.algebra import condition as condition
 from jaxgmm.algebra import marginal as marginal
 from jaxgmm.algebra import total_moments as total_moments
+from jaxgmm.bootstrap import Bootstrap as Bootstrap
+from jaxgmm.bootstrap import bootstrap as bootstrap
 from jaxgmm.criteria import aic as aic
 from jaxgmm.criteria import bic as bic
 from jaxgmm.criteria import icl as icl
@@ -30,12 +32,15 @@ from jaxgmm.em import m_step as m_step
 from jaxgmm.families import FAMILIES as FAMILIES
 from jaxgmm.fitting import fit as fit
 from jaxgmm.gradient import Gradient as Gradient
+from jaxgmm.implicit import solution as solution
+from jaxgmm.influence import influence as influence
 from jaxgmm.initialise import initialize as initialize
 from jaxgmm.loop import run as run
 from jaxgmm.mixtures import make_mixture as make_mixture
 from jaxgmm.mixtures import project as project
 from jaxgmm.moments import merge as merge
 from jaxgmm.moments import pool as pool
+from jaxgmm.observed import Parameters as Parameters
 from jaxgmm.parameters import constrain as constrain
 from jaxgmm.parameters import log_det_jacobian as log_det_jacobian
 from jaxgmm.parameters import unconstrain as unconstrain
@@ -44,3 +49,4 @@ from jaxgmm.sampling import sample as sample
 from jaxgmm.selection import Candidate as Candidate
 from jaxgmm.selection import Selection as Selection
 from jaxgmm.selection import select as select
+from jaxgmm.uncertainty import standard_errors as standard_errors

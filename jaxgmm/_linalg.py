@@ -1,5 +1,6 @@
 """Small dense linear algebra that the rest relies on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -75,6 +76,31 @@ def _inverse_by_blocks(factors: Array) -> Array:
 def product(equation: str, *operands: Array) -> Array:
     """`jnp.einsum` at full precision: TF32 would lose three digits on a GPU."""
     return jnp.einsum(equation, *operands, precision=HIGHEST)
+
+
+def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> Array:
+    """A⁻¹ b, (P,), for symmetric positive semi-definite A and b in its range (Hestenes & Stiefel 1952).
+
+    To the rounding of the dtype, or 2·P + 20 products. JAX's own spends one product more, on a start that is zero,
+    and each product here is a pass over the data to run and seconds to compile.
+    """
+    precision = (8 * float(jnp.finfo(right.dtype).eps)) ** 2
+    enough = precision * jnp.sum(right**2)
+
+    def unfinished(held: tuple[Array, Array, Array, Array, Array]) -> Array:
+        return (held[3] > enough) & (held[4] < 2 * right.shape[0] + 20)
+
+    def iterate(held: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        solution, residual, direction, square, n_products = held
+        image = matrix(direction)
+        length = square / jnp.sum(direction * image)
+        residual = residual - length * image
+        next_square = jnp.sum(residual**2)
+        step = residual + next_square / square * direction
+        return solution + length * direction, residual, step, next_square, n_products + 1
+
+    begun = (jnp.zeros_like(right), right, right, jnp.sum(right**2), jnp.zeros((), jnp.int32))
+    return lax.while_loop(unfinished, iterate, begun)[0]
 
 
 def lower_factor(rows: Array) -> Array:

@@ -81,6 +81,15 @@ def check_climber(algorithm: Any, prior: Any) -> None:
     optimizer = getattr(algorithm, "optimizer", None)
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"Gradient needs an optax optimiser such as optax.lbfgs(), not {optimizer!r}")
+    check_prior(prior)
+
+
+def check_prior(prior: Any) -> None:
+    """Ask for a prior, or None.
+
+    Raises:
+        TypeError: if it is something else, the class in place of an instance included.
+    """
     if prior is not None and (isinstance(prior, type) or not hasattr(prior, "prepare")):
         raise TypeError(f"prior must be Ridge() or None, not {prior!r}")
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxgmm._linalg import excess, inverse_lower, product
@@ -107,6 +108,23 @@ class Dense:
         below = 0.5 * jnp.sum(jnp.tril(ratio, -1) ** 2, axis=(-2, -1))
         return below + jnp.sum(excess(jnp.diagonal(ratio, axis1=-2, axis2=-1)), axis=-1)
 
+    def curvatures(self, n_features: int) -> np.ndarray:
+        """Second derivatives of `divergence` along each coordinate of `displaced`, none of them mixed, (C,)."""
+        return np.concatenate([np.full(n_features, 2.0), np.ones(n_features * (n_features - 1) // 2)])
+
+    def displaced(self, steps: Array, n_features: int) -> Dense:
+        """L (exp(diagonal) + below), for steps (n, C): D logs of a diagonal, then the rows below it."""
+        below, on = np.tril_indices(n_features, -1), np.arange(n_features)
+        factor = jnp.zeros_like(self.cholesky).at[:, on, on].set(jnp.exp(steps[:, :n_features]))
+        factor = factor.at[:, below[0], below[1]].set(steps[:, n_features:])
+        return Dense(product("kij,kjl->kil", self.cholesky, factor))
+
+    @staticmethod
+    def slopes(whitened: Array, n_features: int) -> Array:
+        """Derivatives of log N(x; μ_k, Σ_k) along `displaced`, (K, C, ·), from y (K, D, ·): y_i² − 1, then y_i y_j."""
+        below = np.tril_indices(n_features, -1)
+        return jnp.concatenate([whitened**2 - 1, whitened[:, below[0]] * whitened[:, below[1]]], axis=1)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,6 +199,20 @@ class Diagonal:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,)."""
         shared = n_features // self.scale.shape[-1]
         return shared * jnp.sum(excess(self.scale / other.scale), axis=-1)
+
+    def curvatures(self, n_features: int) -> np.ndarray:
+        """Second derivatives of `divergence` along each coordinate of `displaced`, none of them mixed, (C,)."""
+        n_scales = self.scale.shape[-1]
+        return np.full(n_scales, 2.0 * (n_features // n_scales))
+
+    def displaced(self, steps: Array, n_features: int) -> Diagonal:
+        """Scales times exp(steps), for steps (n, C)."""
+        return Diagonal(self.scale * jnp.exp(steps))
+
+    def slopes(self, whitened: Array, n_features: int) -> Array:
+        """Derivatives of log N(x; μ_k, Σ_k) along `displaced`, (K, C, ·), from y (K, D, ·): y² − 1."""
+        excesses = whitened**2 - 1
+        return excesses if self.scale.shape[-1] == n_features else jnp.sum(excesses, axis=1, keepdims=True)
 
     def _diagonal(self, values: Array, n_features: int) -> Array:
         eye = jnp.eye(n_features, dtype=values.dtype)

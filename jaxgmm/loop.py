@@ -75,11 +75,12 @@ def run(
     max_iter = as_count(max_iter, "max_iter")
     mixture, data = as_data(mixture, x, sample_weight)
     dtype = mixture.means.dtype
-    return _run(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    return climb_from(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
 
 
 @functools.partial(jax.jit, static_argnums=5)
-def _run(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
+def climb_from(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
+    """A whole climb over `Data` under a settled prior; see `run`."""
     penalty = prepare(prior, data.columns())
     data = ready(data, penalty.columns)
     climb = begin(algorithm, mixture, data, penalty, max_iter)

@@ -16,6 +16,7 @@ FLOORS = [
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
     ["density", "criteria", "em"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
+    ["neighbourhood", "implicit", "observed", "uncertainty", "influence", "bootstrap"],
     ["halving", "restarts", "fitting"],
     ["selection"],
     ["__init__"],
@@ -26,7 +27,7 @@ PUBLIC = """
     Mixture Moments make_mixture project from_responsibilities log_prob log_joint responsibilities
     log_responsibilities predict log_likelihood score sample e_step m_step EM Accelerated Gradient unconstrain constrain
     Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl select Selection marginal
-    condition affine total_moments
+    condition affine total_moments solution standard_errors bootstrap influence
 """.split()
 
 

@@ -1,0 +1,162 @@
+"""Standard errors, the bootstrap and the influence of rows agree with each other, with refits and with closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import EM, Ridge, Status
+from jaxgmm.observed import Parameters
+from tests import cases
+from tests.cases import FAMILIES
+
+KEY = jax.random.key(0)
+
+
+def fitted(family, n_rows=150, prior=None, dtype=np.float64, n_components=2):
+    start, x, weights = cases.drawn_rows(
+        family, n_rows=n_rows, n_components=n_components, n_features=2, dtype=dtype, seed=3
+    )
+    refit = jax.jit(lambda w: jaxgmm.run(EM(), start, x, w, prior=prior, tol=0, max_iter=1500).mixture)
+    return refit, x, weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_component_has_the_textbooks_standard_errors(family, dtype):
+    refit, x, weights = fitted(family, n_components=1, dtype=dtype)
+    mixture = refit(weights)
+    errors = jaxgmm.standard_errors(mixture, x, weights)
+    n, covariance = weights.sum(), np.asarray(mixture.covariances[0])
+    np.testing.assert_allclose(errors.weights, 0, atol=1e-7)
+    np.testing.assert_allclose(errors.means[0], np.sqrt(np.diag(covariance) / n), rtol=1e-4)
+    variances = np.diag(covariance)
+    expected = np.sqrt((covariance**2 + np.outer(variances, variances)) / n)
+    if family in ("diag", "spherical"):
+        expected = np.sqrt(2 * covariance**2 / n) / (np.sqrt(2) if family == "spherical" else 1)
+    np.testing.assert_allclose(errors.covariances[0], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_sandwich_of_one_component_is_whites(family, dtype):
+    refit, x, weights = fitted(family, n_components=1, dtype=dtype)
+    mixture = refit(weights)
+    errors = jaxgmm.standard_errors(mixture, x, weights, sandwich=True)
+    n, shift = weights.sum(), x - np.asarray(mixture.means[0], np.float64)
+    np.testing.assert_allclose(errors.means[0], np.sqrt(weights @ shift**2) / n, rtol=1e-4)
+    if family in ("full", "tied", "diag"):
+        fourth = weights @ (shift**2 - np.diag(mixture.covariances[0])) ** 2
+        np.testing.assert_allclose(np.diag(errors.covariances[0]), np.sqrt(fourth) / n, rtol=1e-4)
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("kind,sandwich", [("resampled", True), ("parametric", False)])
+@pytest.mark.parametrize("family", ["full", "spherical"])
+def test_the_bootstrap_agrees_with_the_asymptotics(family, kind, sandwich):
+    refit, x, _ = fitted(family, n_rows=1000)
+    mixture = refit(np.ones(len(x)))
+    asymptotic = jaxgmm.standard_errors(mixture, x, sandwich=sandwich)
+    again = jaxgmm.bootstrap(KEY, mixture, x, 200, kind, max_iter=5000)
+    assert (np.asarray(again.status) == Status.CONVERGED).all() and again.mixtures.means.shape == (200, 2, 2)
+    for name in Parameters._fields:
+        # A standard deviation of 200 draws is off by 5%.
+        expected, found = getattr(asymptotic, name), getattr(again.standard_errors, name)
+        np.testing.assert_allclose(found, expected, rtol=0.25, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.needs_x64
+def test_integer_weights_equal_repeated_rows():
+    refit, x, _ = fitted("full")
+    counts = np.random.default_rng(0).integers(0, 4, len(x))
+    mixture = refit(counts.astype(float))
+    repeated = np.repeat(x, counts, axis=0)
+    for sandwich in (False, True):
+        weighed = jaxgmm.standard_errors(mixture, x, counts, sandwich=sandwich)
+        counted = jaxgmm.standard_errors(mixture, repeated, sandwich=sandwich)
+        for one, other in zip(weighed, counted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("prior", [None, Ridge(1e-2)], ids=["flat", "ridge"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_influence_is_the_derivative_of_refits(family, prior):
+    refit, x, weights = fitted(family, prior=prior)
+    mixture, step = refit(weights), 1e-4
+    found = jaxgmm.influence(mixture, x, weights, prior=prior)
+    for row in (0, 7):
+        change = step * np.eye(len(x))[row]
+        up, down = refit(weights + change), refit(weights - change)
+        for name in Parameters._fields:
+            expected = (getattr(up, name) - getattr(down, name)) / (2 * step)
+            np.testing.assert_allclose(getattr(found, name)[row], expected, atol=1e-7)
+    # All rows' weights together, times any factor, leave the fit as it is.
+    np.testing.assert_allclose(jnp.einsum("n,nkd->kd", weights, found.means), 0, atol=1e-9)
+
+
+@pytest.mark.needs_x64
+def test_influence_foretells_what_leaving_a_row_out_does():
+    refit, x, _ = fitted("full", n_rows=400)
+    weights = np.ones(len(x))
+    mixture = refit(weights)
+    slopes = jaxgmm.influence(mixture, x, function=_spread)
+    np.testing.assert_allclose(slopes[0], _along(jaxgmm.influence(mixture, x))[0], rtol=1e-9)
+    rows = np.arange(0, 400, 20)
+    left_out = np.asarray([_spread(refit(np.where(np.arange(400) == row, 0.0, 1.0))) for row in rows])
+    change = left_out - float(_spread(mixture))
+    np.testing.assert_allclose(change, -slopes[rows], atol=0.1 * np.abs(change).max())
+    assert np.corrcoef(change, -slopes[rows])[0, 1] > 0.99
+
+
+def _spread(mixture):
+    return mixture.means[0, 0] - mixture.means[1, 0]
+
+
+def _along(influence):
+    return influence.means[:, 0, 0] - influence.means[:, 1, 0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_absent_components_and_rows_without_weight_leave_no_nan(family, dtype):
+    refit, x, weights = fitted(family, dtype=dtype)
+    mixture = refit(weights)
+    weights = np.where(np.arange(len(x)) % 3 == 0, 0, weights).astype(dtype)
+    x = np.where(weights[:, None] > 0, x, np.nan)
+    mixture = jaxgmm.run(EM(), mixture, x, weights, tol=0, max_iter=500).mixture
+    leaves = [*jaxgmm.standard_errors(mixture, x, weights), *jaxgmm.influence(mixture, x, weights)]
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    alone = jaxgmm.Mixture(jnp.log(jnp.asarray([0.0, 1.0], dtype)), mixture.means, mixture.covs, mixture.family)
+    alone = jaxgmm.run(EM(), alone, x, weights, max_iter=2, tol=0).mixture
+    errors = jaxgmm.standard_errors(alone, x, weights)
+    assert np.isinf(errors.means[0]).all() and np.isfinite(errors.means[1]).all()
+    assert all((~np.isnan(leaf)).all() for leaf in [*errors, *jaxgmm.influence(alone, x, weights)])
+
+
+@pytest.mark.needs_x64
+def test_under_jit_and_vmap():
+    refit, x, weights = fitted("diag")
+    mixture = refit(weights)
+    other = np.asarray(weights)[::-1].copy()
+    both = jax.jit(jax.vmap(lambda w: jaxgmm.standard_errors(refit(w), x, w)))(np.stack([weights, other]))
+    for place, w in enumerate((weights, other)):
+        np.testing.assert_allclose(both.means[place], jaxgmm.standard_errors(refit(w), x, w).means, rtol=1e-9)
+    np.testing.assert_allclose(
+        jax.jit(jaxgmm.influence)(mixture, x, weights).weights, jaxgmm.influence(mixture, x, weights).weights, rtol=1e-9
+    )
+
+
+def test_wrong_arguments_are_named():
+    refit, x, weights = fitted("diag", dtype=np.float32)
+    mixture = refit(weights)
+    with pytest.raises(TypeError, match="prior must be"):
+        jaxgmm.standard_errors(mixture, x, prior=0.1)
+    with pytest.raises(ValueError, match="kind must be one of 'resampled', 'parametric', not 'jackknife'"):
+        jaxgmm.bootstrap(KEY, mixture, x, 10, "jackknife")
+    with pytest.raises(ValueError, match="sample_weight must be None for a parametric bootstrap"):
+        jaxgmm.bootstrap(KEY, mixture, x, 10, "parametric", weights)
+    with pytest.raises(TypeError, match="typed key"):
+        jaxgmm.bootstrap(0, mixture, x, 10)
+    with pytest.raises(ValueError, match="function must give a scalar"):
+        jaxgmm.influence(mixture, x, function=lambda m: m.means)
+    with pytest.raises(TypeError, match="cannot be called"):
+        jaxgmm.influence(mixture, x, function=3)
