@@ -26,6 +26,12 @@ from jaxgmm.density import log_responsibilities as log_responsibilities
 from jaxgmm.density import predict as predict
 from jaxgmm.density import responsibilities as responsibilities
 from jaxgmm.density import score as score
+from jaxgmm.divergences import Estimate as Estimate
+from jaxgmm.divergences import cauchy_schwarz_divergence as cauchy_schwarz_divergence
+from jaxgmm.divergences import kl_divergence as kl_divergence
+from jaxgmm.divergences import kl_upper_bound as kl_upper_bound
+from jaxgmm.divergences import kl_variational as kl_variational
+from jaxgmm.divergences import l2_divergence as l2_divergence
 from jaxgmm.em import EM as EM
 from jaxgmm.em import from_responsibilities as from_responsibilities
 from jaxgmm.em import m_step as m_step
@@ -45,8 +51,12 @@ from jaxgmm.parameters import constrain as constrain
 from jaxgmm.parameters import log_det_jacobian as log_det_jacobian
 from jaxgmm.parameters import unconstrain as unconstrain
 from jaxgmm.priors import Ridge as Ridge
+from jaxgmm.reparameterised import reparameterise as reparameterise
+from jaxgmm.reparameterised import sample_reparameterised as sample_reparameterised
 from jaxgmm.sampling import sample as sample
 from jaxgmm.selection import Candidate as Candidate
 from jaxgmm.selection import Selection as Selection
 from jaxgmm.selection import select as select
+from jaxgmm.transport import Transport as Transport
+from jaxgmm.transport import wasserstein as wasserstein
 from jaxgmm.uncertainty import standard_errors as standard_errors

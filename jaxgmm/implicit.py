@@ -119,7 +119,7 @@ def slope(around: Neighbourhood, data: Any, prior: Any) -> Array:
 
 
 def information(around: Neighbourhood, data: Any) -> Callable[[Array], Array]:
-    """v ↦ H v for the observed information H at an optimum: one pass over the data, by residuals.
+    """The product with the observed information H at an optimum, v ↦ H v: one pass over the data, by residuals.
 
     H = I − M (Orchard & Woodbury 1972): complete less missing, and the complete information is the identity in these
     coordinates. M v is what a step v does to the slope of Q by way of the moments.

@@ -1,8 +1,8 @@
 """Coordinates about a mixture in which the information of the complete data is the identity.
 
-Σ N_k (d log π_k)² + Σ N_k ‖L_k⁻¹ dμ_k‖² + 2 Σ_j (N_j + λ) KL(Σ_j ‖ Σ_j + dΣ_j) is the squared length of a small step: what
-an M-step takes minus the Hessian of the objective for. There the true one lies between 0 and 1, so that conjugate
-gradients need no other preconditioner; and no coordinate is idle, since steps of the weights keep their sum.
+Σ N_k (d log π_k)² + Σ N_k ‖L_k⁻¹ dμ_k‖² + 2 Σ_j (N_j + λ) KL(Σ_j ‖ Σ_j + dΣ_j) is the squared length of a small step:
+what an M-step takes minus the Hessian of the objective for. There the true one lies between 0 and 1, so that
+conjugate gradients need no other preconditioner; and no coordinate is idle, since steps of the weights keep their sum.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Neighbourhood(NamedTuple):
         return Mixture(log_weights, centre.means + centre.covs.colour(shifts), moved, centre.family)
 
     def slopes(self, responsibilities: Array, whitened: Array) -> Array:
-        """Derivatives of log p(x) along the coordinates, (P, ·), from responsibilities (K, ·) and residuals (K, D, ·)."""
+        """Derivatives of log p(x) along the coordinates, (P, ·), from responsibilities (K, ·) and y (K, D, ·)."""
         n_features, n_rows = self.centre.n_features, responsibilities.shape[-1]
         weights = jnp.sum(self.basis[:, :, None] * responsibilities[:, None, :], axis=0)
         means = whitened * (responsibilities * self.of_means[:, None])[:, None, :]

@@ -102,7 +102,7 @@ def scores(around: Neighbourhood, data: Rows) -> Array:
 
 
 def prior_slopes(around: Neighbourhood, data: Rows, prior: Any) -> Array:
-    """What one more unit of a row's weight adds to the slope of the log-prior, (N, P): its columns move with the data."""
+    """What a unit of a row's weight adds to the slope of the log-prior, (N, P), by way of its columns."""
 
     def slope(weights: Array) -> Array:
         penalty = prepare(prior, Rows(data.x, weights).columns())

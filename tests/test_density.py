@@ -165,7 +165,7 @@ def test_gradients_equal_finite_differences(family):
     leaves, treedef = jax.tree.flatten(mixture)
     gradients = jax.tree.leaves(jax.grad(jaxgmm.log_likelihood)(mixture, x, weights))
     plain = jax.grad(lambda m: jnp.sum(jnp.asarray(weights) * jaxgmm.log_prob(m, x)))(mixture)
-    chex.assert_trees_all_close(gradients, jax.tree.leaves(plain), rtol=1e-11, atol=1e-11)
+    chex.assert_trees_all_close(gradients, jax.tree.leaves(plain), rtol=1e-12, atol=1e-12)
     for i, gradient in enumerate(gradients):
 
         def value(leaf, i=i):
@@ -181,7 +181,7 @@ def test_gradients_equal_finite_differences(family):
     expected = reference.finite_difference(lambda x: jaxgmm.log_likelihood(mixture, x, weights), x)
     np.testing.assert_allclose(over_x, expected, rtol=1e-6, atol=1e-6)
     over_weights = jax.grad(jaxgmm.log_likelihood, argnums=2)(mixture, x, jnp.asarray(weights))
-    np.testing.assert_allclose(over_weights, jaxgmm.log_prob(mixture, x), rtol=1e-11)
+    np.testing.assert_allclose(over_weights, jaxgmm.log_prob(mixture, x), rtol=1e-12)
 
 
 @pytest.mark.needs_x64

@@ -14,7 +14,7 @@ FLOORS = [
     ["_protocols", "checks", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
-    ["density", "criteria", "em"],
+    ["density", "criteria", "em", "reparameterised", "divergences", "transport"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
     ["neighbourhood", "implicit", "observed", "uncertainty", "influence", "bootstrap"],
     ["halving", "restarts", "fitting"],
@@ -28,6 +28,8 @@ PUBLIC = """
     log_responsibilities predict log_likelihood score sample e_step m_step EM Accelerated Gradient unconstrain constrain
     Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl select Selection marginal
     condition affine total_moments solution standard_errors bootstrap influence
+    sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
+    cauchy_schwarz_divergence wasserstein
 """.split()
 
 

@@ -53,7 +53,9 @@ def main(quick: bool = False) -> None:
     growth = next(row["MB"] for row in rows if row["what"] == "value and gradient")
     targets = [
         report.at_most("value and gradient, in E-steps", race.ratio("value and gradient", "E-step"), 1.5, "x"),
-        report.at_most("its temporaries at 4 N over those at N", growth[1] / growth[0], 1.5, "x"),
+        report.at_most(
+            f"its temporaries, bytes for one row more (a row: {4 * d})", (growth[1] - growth[0]) * MB / (3 * n), 8
+        ),
         report.at_most(
             "an iteration of Gradient(Adam) over one of EM",
             race.ratio("10 of Gradient(Adam)", "10 of EM"),

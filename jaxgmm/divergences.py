@@ -1,0 +1,249 @@
+"""How far one mixture is from another: Kullback–Leibler, L2 and Cauchy–Schwarz."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax, nn
+
+from jaxgmm._linalg import lower_factor
+from jaxgmm._types import Mixture
+from jaxgmm.checks import as_count, as_key, float_dtype
+from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.density import log_prob
+from jaxgmm.sampling import sample
+
+_MOST_STEPS = 1000
+"""Steps towards the upper bound's optimum: it is then less than log(1 / min ω) / 1000 away."""
+
+
+class Estimate(NamedTuple):
+    """A number from random draws.
+
+    Attributes:
+        value: the estimate, ().
+        standard_error: its standard deviation over keys, estimated from the same draws, (); it has no derivative.
+    """
+
+    value: Array
+    standard_error: Array
+
+
+def kl_divergence(key: Array, p: Mixture, q: Mixture, n: int = 10_000) -> Estimate:
+    """Kullback–Leibler divergence KL(p ‖ q) = E_p[log p(x) − log q(x)] by Monte Carlo.
+
+    First derivatives are unbiased. In q it is −E_p[∇ log q(x)] at the draws. In p the draws cannot be followed, for
+    their labels are discrete, so it is the score-function form E_p[(f − b) ∇ log p(x)] with f = log p − log q and,
+    for each draw, the mean f of the others as its baseline b (Kool, van Hoof & Welling 2019). It is 0 where p = q.
+
+    Args:
+        key: a typed key, `jax.random.key(0)`.
+        p: the mixture that rows are drawn from.
+        q: the other mixture.
+        n: number of draws, at least 2; static.
+
+    Returns:
+        The estimate and its standard error, in nats.
+
+    Raises:
+        TypeError: if the key is not typed or n is not an integer.
+        ValueError: if p and q have different numbers of columns, or n is below 2.
+    """
+    return _kl_divergence(as_key(key), *as_pair(p, q), as_count(n, "n", least=2))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _kl_divergence(key: Array, p: Mixture, q: Mixture, n: int) -> Estimate:
+    x, _ = sample(key, lax.stop_gradient(p), n)
+    log_p = log_prob(p, x)
+    held = lax.stop_gradient(log_p)
+    ratio = held - log_prob(q, x)
+    deviation = lax.stop_gradient(ratio - jnp.mean(ratio))
+    # f less the mean of the others' f is n/(n − 1) times f less the mean of all.
+    centred = jnp.where(jnp.isfinite(deviation), deviation, 0.0) * (n / (n - 1))
+    return Estimate(
+        value=jnp.mean(ratio + centred * (log_p - held)),
+        standard_error=jnp.sqrt(jnp.sum(deviation**2) / (n * (n - 1))),
+    )
+
+
+@jax.jit
+def kl_variational(p: Mixture, q: Mixture) -> Array:
+    """The variational approximation of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
+
+    Σ_a π_a log(Σ_a' π_a' exp(−KL(p_a ‖ p_a')) / Σ_b ω_b exp(−KL(p_a ‖ q_b))): a difference of two bounds, so itself
+    a bound on neither side: it can be negative. It is 0, if not least, where p = q, and exact between two Gaussians.
+
+    Args:
+        p: the mixture that the mean is taken over.
+        q: the other mixture.
+
+    Returns:
+        (), in nats.
+
+    Raises:
+        ValueError: if p and q have different numbers of columns.
+    """
+    p, q = as_pair(p, q)
+    n_own, n_other = p.n_components, q.n_components
+    kl = _components_kl(p, q, *np.indices((n_own, n_own + n_other)))
+    own = nn.logsumexp(p.log_weights[None, :] - kl[:, :n_own], axis=1)
+    other = nn.logsumexp(q.log_weights[None, :] - kl[:, n_own:], axis=1)
+    return jnp.sum(p.weights * (own - other))
+
+
+@jax.jit
+def kl_upper_bound(p: Mixture, q: Mixture) -> Array:
+    """The variational upper bound of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
+
+    The least of Σ_ab φ_ab [log(φ_ab / ψ_ab) + KL(p_a ‖ q_b)] over φ, ψ ≥ 0 with Σ_b φ_ab = π_a and Σ_a ψ_ab = ω_b,
+    found by minimising in φ and ψ in turn. Every iterate is a bound; the steps end when the duality gap is lost in
+    rounding, and after 1000 at most. First derivatives are those at the φ found, by the envelope theorem.
+
+    Args:
+        p: the mixture that the mean is taken over.
+        q: the other mixture.
+
+    Returns:
+        (), in nats; exact between two single components.
+
+    Raises:
+        ValueError: if p and q have different numbers of columns.
+    """
+    p, q = as_pair(p, q)
+    a, b = np.indices((p.n_components, q.n_components))
+    kl = _components_kl(p, q, a, b + p.n_components)
+    shares = lax.stop_gradient(_log_shares(*lax.stop_gradient((p.log_weights, q.log_weights, kl))))
+    flow = jnp.exp(p.log_weights[:, None] + shares)
+    mass = jnp.sum(flow, axis=0)
+    # At the best ψ_ab = ω_b φ_ab / φ_b the first term is Σ_b φ_b log(φ_b / ω_b), φ_b = Σ_a φ_ab.
+    held = (mass > 0) & jnp.isfinite(q.log_weights)
+    log_ratio = jnp.log(jnp.where(held, mass, 1.0)) - jnp.where(held, q.log_weights, 0.0)
+    return jnp.sum(flow * kl) + jnp.sum(jnp.where(held, mass * log_ratio, 0.0))
+
+
+def _log_shares(log_p: Array, log_q: Array, kl: Array) -> Array:
+    """Log of the best φ_ab / π_a, (K, L)."""
+    held, weights, tolerance = jnp.isfinite(log_q), jnp.exp(log_p), 16 * float(jnp.finfo(kl.dtype).eps)
+
+    def slopes(shares: Array) -> tuple[Array, Array]:
+        """The bound's slopes in φ, (K, L), and whether the bound may still fall by more than rounding."""
+        log_mass = nn.logsumexp(log_p[:, None] + shares, axis=0)
+        slope = kl + jnp.where(held, log_mass - log_q, 0.0)[None, :]
+        value = jnp.sum(jnp.exp(shares) * slope, axis=1)
+        gap = value - jnp.min(jnp.where(held[None, :], slope, jnp.inf), axis=1)
+        return slope, jnp.sum(weights * gap) > tolerance * (1 + jnp.sum(weights * jnp.abs(value)))
+
+    def step(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        shares, slope, _, count = state
+        shares = nn.log_softmax(shares - slope, axis=1)
+        return shares, *slopes(shares), count + 1
+
+    shares = nn.log_softmax(log_q[None, :] - kl, axis=1)
+    begun = (shares, *slopes(shares), jnp.zeros((), jnp.int32))
+    return lax.while_loop(lambda state: state[2] & (state[3] < _MOST_STEPS), step, begun)[0]
+
+
+@jax.jit
+def l2_divergence(p: Mixture, q: Mixture) -> Array:
+    """The squared L2 distance ∫(p − q)² dx, in closed form: ∫ N(x; a, A) N(x; b, B) dx = N(a; b, A + B).
+
+    Args:
+        p: a mixture.
+        q: another.
+
+    Returns:
+        (), never negative; rounding leaves about eps·∫(p² + q²). In many columns it under- or overflows as p and q
+        themselves do, where `cauchy_schwarz_divergence` does not.
+
+    Raises:
+        ValueError: if p and q have different numbers of columns.
+    """
+    p, q = as_pair(p, q)
+    logs = jnp.stack(_log_inner_products(p, q)) - 0.5 * p.n_features * float(np.log(2 * np.pi))
+    pp, pq, qq = jnp.exp(logs)
+    return _not_negative(pp + qq - 2 * pq)
+
+
+@jax.jit
+def cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
+    """The Cauchy–Schwarz divergence −log(∫pq dx / √(∫p² dx ∫q² dx)), in logs (Kampa, Hasanbelliu & Príncipe 2011).
+
+    Args:
+        p: a mixture.
+        q: another.
+
+    Returns:
+        (), in nats, never negative; 0 where p = q.
+
+    Raises:
+        ValueError: if p and q have different numbers of columns.
+    """
+    p, q = as_pair(p, q)
+    pp, pq, qq = _log_inner_products(p, q)
+    return _not_negative(0.5 * (pp + qq) - pq)
+
+
+def as_pair(p: Mixture, q: Mixture) -> tuple[Mixture, Mixture]:
+    """Two mixtures in one dtype, the wider, with weights normalised, so that derivatives keep their sum.
+
+    Raises:
+        ValueError: if they have different numbers of columns.
+    """
+    if p.n_features != q.n_features:
+        raise ValueError(f"p has {p.n_features} columns, but q has {q.n_features}")
+    dtype = float_dtype(p.means, q.means)
+    p, q = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (p, q))
+    logs = nn.log_softmax(p.log_weights), nn.log_softmax(q.log_weights)
+    return dataclasses.replace(p, log_weights=logs[0]), dataclasses.replace(q, log_weights=logs[1])
+
+
+def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
+    """Means and covariances of components by indices (n,), q's counted from K on: `Dense` if either mixture's are."""
+    dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
+
+    def factors(mixture: Mixture) -> Array:
+        covs, shape = mixture.covs, mixture.means.shape
+        if isinstance(covs, Dense):
+            return jnp.broadcast_to(covs.cholesky, (*shape, shape[1]))
+        scale = jnp.broadcast_to(covs.scale, shape)
+        return scale[:, :, None] * jnp.eye(shape[1], dtype=scale.dtype)[None] if dense else scale
+
+    means, stacked = jnp.concatenate([p.means, q.means]), jnp.concatenate([factors(p), factors(q)])
+    return [(means[index], (Dense if dense else Diagonal)(stacked[index])) for index in indices]
+
+
+def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray) -> Array:
+    """KL(N_i ‖ N_j) for p's components i, `first`, and j, `second`, (K, ·); 0 where i has no weight to count with."""
+    (mean, covs), (other_mean, other) = components(p, q, first.ravel(), second.ravel())
+    kl = covs.divergence(other, p.n_features) + 0.5 * jnp.sum(other.solve(mean - other_mean) ** 2, axis=-1)
+    return jnp.where(jnp.isfinite(p.log_weights)[:, None], kl.reshape(first.shape), 0.0)
+
+
+def _log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
+    """Log ∫p², log ∫pq and log ∫q², each without its −(D/2) log 2π: all pairs of components at once."""
+    n_own = p.n_components
+    i, j = np.triu_indices(n_own + q.n_components)
+    (mean, a), (other_mean, b) = components(p, q, i, j)
+    if isinstance(a, Dense):
+        # [A B][A B]ᵀ = AAᵀ + BBᵀ, and a QR factorisation never squares the condition number.
+        summed: Any = Dense(lower_factor(jnp.concatenate([a.cholesky, b.cholesky], axis=-1)))
+    else:
+        summed = Diagonal(jnp.sqrt(a.scale**2 + b.scale**2))
+    distance = jnp.sum(summed.solve(mean - other_mean) ** 2, axis=-1)
+    log_weights = jnp.concatenate([p.log_weights, q.log_weights])
+    # Pairs within one mixture count in both orders.
+    between = (i < n_own) & (j >= n_own)
+    twice = jnp.asarray(np.where((i < j) & ~between, np.log(2), 0.0), distance.dtype)
+    log_joint = log_weights[i] + log_weights[j] + twice - 0.5 * (distance + summed.log_det(p.n_features))
+    return [nn.logsumexp(log_joint[np.flatnonzero(pairs)]) for pairs in (j < n_own, between, i >= n_own)]
+
+
+def _not_negative(value: Array) -> Array:
+    """The value, 0 where rounding made it negative, with its own derivative."""
+    return value + lax.stop_gradient(jnp.maximum(value, 0.0) - value)
