@@ -11,15 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
 
-from jaxgmm._linalg import lower_factor
+from jaxgmm._linalg import excess, lower_factor, product
 from jaxgmm._types import Mixture
 from jaxgmm.checks import as_count, as_key, float_dtype
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.density import log_prob
 from jaxgmm.sampling import sample
-
-_MOST_STEPS = 1000
-"""Steps towards the upper bound's optimum: it is then less than log(1 / min ω) / 1000 away."""
 
 
 class Estimate(NamedTuple):
@@ -102,8 +99,8 @@ def kl_upper_bound(p: Mixture, q: Mixture) -> Array:
     """The variational upper bound of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
 
     The least of Σ_ab φ_ab [log(φ_ab / ψ_ab) + KL(p_a ‖ q_b)] over φ, ψ ≥ 0 with Σ_b φ_ab = π_a and Σ_a ψ_ab = ω_b,
-    found by minimising in φ and ψ in turn. Every iterate is a bound; the steps end when the duality gap is lost in
-    rounding, and after 1000 at most. First derivatives are those at the φ found, by the envelope theorem.
+    found by minimising in φ and ψ in turn. Every iterate is a bound; the last has a duality gap lost in rounding, or is
+    the 1000th, within log(1 / min ω) / 1000 of the least. First derivatives hold φ, by the envelope theorem.
 
     Args:
         p: the mixture that the mean is taken over.
@@ -146,7 +143,7 @@ def _log_shares(log_p: Array, log_q: Array, kl: Array) -> Array:
 
     shares = nn.log_softmax(log_q[None, :] - kl, axis=1)
     begun = (shares, *slopes(shares), jnp.zeros((), jnp.int32))
-    return lax.while_loop(lambda state: state[2] & (state[3] < _MOST_STEPS), step, begun)[0]
+    return lax.while_loop(lambda state: state[2] & (state[3] < 1000), step, begun)[0]
 
 
 @jax.jit
@@ -158,15 +155,13 @@ def l2_divergence(p: Mixture, q: Mixture) -> Array:
         q: another.
 
     Returns:
-        (), never negative; rounding leaves about eps·∫(p² + q²). In many columns it under- or overflows as p and q
-        themselves do, where `cauchy_schwarz_divergence` does not.
+        (), never negative; rounding is about eps·∫(p² + q²). In many columns it under- or overflows, as p and q do.
 
     Raises:
         ValueError: if p and q have different numbers of columns.
     """
     p, q = as_pair(p, q)
-    logs = jnp.stack(_log_inner_products(p, q)) - 0.5 * p.n_features * float(np.log(2 * np.pi))
-    pp, pq, qq = jnp.exp(logs)
+    pp, pq, qq = jnp.exp(jnp.stack(_log_inner_products(p, q)) - 0.5 * p.n_features * float(np.log(2 * np.pi)))
     return _not_negative(pp + qq - 2 * pq)
 
 
@@ -220,13 +215,19 @@ def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array
 
 def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray) -> Array:
     """KL(N_i ‖ N_j) for p's components i, `first`, and j, `second`, (K, ·); 0 where i has no weight to count with."""
-    (mean, covs), (other_mean, other) = components(p, q, first.ravel(), second.ravel())
-    kl = covs.divergence(other, p.n_features) + 0.5 * jnp.sum(other.solve(mean - other_mean) ** 2, axis=-1)
+    (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel())
+    if isinstance(a, Dense):
+        # [T y] = L_j⁻¹ [L_i δ] by one inverse; the sum is that of `Dense.divergence`, free of cancellation.
+        whitened = product("kij,kjl->kil", b.inverse(), jnp.dstack([a.cholesky, mean - other_mean]))
+        squares = jnp.sum(jnp.tril(whitened, -1) ** 2, axis=(-2, -1)) + jnp.sum(whitened[..., -1] ** 2, axis=-1)
+        kl = 0.5 * squares + jnp.sum(excess(jnp.diagonal(whitened, axis1=-2, axis2=-1)), axis=-1)
+    else:
+        kl = a.divergence(b, p.n_features) + 0.5 * jnp.sum(b.solve(mean - other_mean) ** 2, axis=-1)
     return jnp.where(jnp.isfinite(p.log_weights)[:, None], kl.reshape(first.shape), 0.0)
 
 
 def _log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
-    """Log ∫p², log ∫pq and log ∫q², each without its −(D/2) log 2π: all pairs of components at once."""
+    """Log ∫p², log ∫pq and log ∫q², each less −(D/2) log 2π: all pairs at once, those within one counted twice."""
     n_own = p.n_components
     i, j = np.triu_indices(n_own + q.n_components)
     (mean, a), (other_mean, b) = components(p, q, i, j)
@@ -237,7 +238,6 @@ def _log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
         summed = Diagonal(jnp.sqrt(a.scale**2 + b.scale**2))
     distance = jnp.sum(summed.solve(mean - other_mean) ** 2, axis=-1)
     log_weights = jnp.concatenate([p.log_weights, q.log_weights])
-    # Pairs within one mixture count in both orders.
     between = (i < n_own) & (j >= n_own)
     twice = jnp.asarray(np.where((i < j) & ~between, np.log(2), 0.0), distance.dtype)
     log_joint = log_weights[i] + log_weights[j] + twice - 0.5 * (distance + summed.log_det(p.n_features))

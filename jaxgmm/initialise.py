@@ -142,15 +142,14 @@ def start(
 def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Array:
     """Greedy k-means++ seeds, (K, D): at each step the candidate that leaves the least distance."""
     n_candidates = 2 + int(np.log(n_components))
-    # One draw for all: a second one, and a split of the key, would take half as long again to compile.
-    uniforms = jax.random.uniform(key, (1 + (n_components - 1) * n_candidates,), data.x.dtype)
+    key_first, key_rest = jax.random.split(key)
     counted = data.weights > 0
     rows = jnp.where(counted[:, None], data.x, 0.0)
 
     def distances(seed: Array) -> Array:
         return jnp.sum(((rows - seed[None, :]) / scale[None, :]) ** 2, axis=1)
 
-    first = rows[draws.index(uniforms[0], data.weights)]
+    first = rows[draws.index(jax.random.uniform(key_first, (), rows.dtype), data.weights)]
 
     def add(nearest: Array, uniforms: Array) -> tuple[Array, Array]:
         mass = data.weights * nearest
@@ -161,9 +160,8 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
         best = jnp.argmin(jnp.sum(data.weights[None, :] * after, axis=1))
         return after[best], candidates[best]
 
-    others = lax.scan(
-        add, varying_as(distances(first), uniforms[0]), uniforms[1:].reshape(n_components - 1, n_candidates)
-    )[1]
+    uniforms = jax.random.uniform(key_rest, (n_components - 1, n_candidates), rows.dtype)
+    others = lax.scan(add, varying_as(distances(first), uniforms.ravel()[:1].sum()), uniforms)[1]
     return jnp.concatenate([first[None], others])
 
 
