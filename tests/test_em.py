@@ -177,13 +177,13 @@ def test_forward_mode_through_a_fit():
 def test_new_numbers_do_not_recompile(dtype):
     x, weights = cases.rows(40, dtype=dtype)
     start, _ = cases.mixture("full", dtype=dtype)
-    from jaxgmm.loop import _run
+    from jaxgmm.loop import climb_from
 
     def climb(tol, strength, x):
         return jaxgmm.run(EM(), start, x, weights, prior=Ridge(strength), max_iter=5, tol=tol)
 
     climb(1e-3, 1e-3, x)
-    before = _run._cache_size()
+    before = climb_from._cache_size()
     climb(1e-4, 1e-2, x + dtype(1))
     climb(0.5, 0.7, x * dtype(2))
-    assert _run._cache_size() == before
+    assert climb_from._cache_size() == before

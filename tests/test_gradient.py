@@ -98,7 +98,7 @@ def test_passes_are_counted(blobs, dtype):
 
 
 def test_injected_learning_rates_do_not_recompile(blobs, dtype):
-    from jaxgmm.loop import _run
+    from jaxgmm.loop import climb_from
 
     x = blobs[0].astype(dtype)
     start = jaxgmm.initialize(jax.random.key(0), x, 4)
@@ -107,9 +107,9 @@ def test_injected_learning_rates_do_not_recompile(blobs, dtype):
         return jaxgmm.run(Gradient(ADAM_INJECTED, {"learning_rate": rate}), start, x, max_iter=20, tol=0)
 
     slow = climb(1e-4)
-    before = _run._cache_size()
+    before = climb_from._cache_size()
     fast = climb(1e-2)
-    assert _run._cache_size() == before
+    assert climb_from._cache_size() == before
     assert fast.objective > slow.objective
     plain = jaxgmm.run(Gradient(ADAM_INJECTED), start, x, max_iter=20, tol=0)
     np.testing.assert_allclose(plain.objective, fast.objective, rtol=1e-6)
