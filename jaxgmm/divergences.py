@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +12,11 @@ from jax import Array, lax, nn
 
 from jaxgmm._linalg import excess, lower_factor, product
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_count, as_key, float_dtype
-from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.checks import as_count, as_key
+from jaxgmm.covariances import Dense
 from jaxgmm.density import log_prob
 from jaxgmm.sampling import sample
+from jaxgmm.transport import as_pair, components
 
 
 class Estimate(NamedTuple):
@@ -100,7 +100,7 @@ def kl_upper_bound(p: Mixture, q: Mixture) -> Array:
 
     The least of Σ_ab φ_ab [log(φ_ab / ψ_ab) + KL(p_a ‖ q_b)] over φ, ψ ≥ 0 with Σ_b φ_ab = π_a and Σ_a ψ_ab = ω_b,
     found by minimising in φ and ψ in turn. Every iterate is a bound; the last has a duality gap lost in rounding, or is
-    the 1000th, within log(1 / min ω) / 1000 of the least. First derivatives hold φ, by the envelope theorem.
+    the 1000th, within log(1 / min ω) / 1000 of the least. Only first derivatives are right: they hold φ (envelope).
 
     Args:
         p: the mixture that the mean is taken over.
@@ -184,35 +184,6 @@ def cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
     return _not_negative(0.5 * (pp + qq) - pq)
 
 
-def as_pair(p: Mixture, q: Mixture) -> tuple[Mixture, Mixture]:
-    """Two mixtures in one dtype, the wider, with weights normalised, so that derivatives keep their sum.
-
-    Raises:
-        ValueError: if they have different numbers of columns.
-    """
-    if p.n_features != q.n_features:
-        raise ValueError(f"p has {p.n_features} columns, but q has {q.n_features}")
-    dtype = float_dtype(p.means, q.means)
-    p, q = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (p, q))
-    logs = nn.log_softmax(p.log_weights), nn.log_softmax(q.log_weights)
-    return dataclasses.replace(p, log_weights=logs[0]), dataclasses.replace(q, log_weights=logs[1])
-
-
-def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
-    """Means and covariances of components by indices (n,), q's counted from K on: `Dense` if either mixture's are."""
-    dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
-
-    def factors(mixture: Mixture) -> Array:
-        covs, shape = mixture.covs, mixture.means.shape
-        if isinstance(covs, Dense):
-            return jnp.broadcast_to(covs.cholesky, (*shape, shape[1]))
-        scale = jnp.broadcast_to(covs.scale, shape)
-        return scale[:, :, None] * jnp.eye(shape[1], dtype=scale.dtype)[None] if dense else scale
-
-    means, stacked = jnp.concatenate([p.means, q.means]), jnp.concatenate([factors(p), factors(q)])
-    return [(means[index], (Dense if dense else Diagonal)(stacked[index])) for index in indices]
-
-
 def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray) -> Array:
     """KL(N_i ‖ N_j) for p's components i, `first`, and j, `second`, (K, ·); 0 where i has no weight to count with."""
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel())
@@ -232,16 +203,41 @@ def _log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
     i, j = np.triu_indices(n_own + q.n_components)
     (mean, a), (other_mean, b) = components(p, q, i, j)
     if isinstance(a, Dense):
-        # [A B][A B]ᵀ = AAᵀ + BBᵀ, and a QR factorisation never squares the condition number.
-        summed: Any = Dense(lower_factor(jnp.concatenate([a.cholesky, b.cholesky], axis=-1)))
+        overlap = _log_normal(mean - other_mean, jnp.concatenate([a.cholesky, b.cholesky], axis=-1))
     else:
-        summed = Diagonal(jnp.sqrt(a.scale**2 + b.scale**2))
-    distance = jnp.sum(summed.solve(mean - other_mean) ** 2, axis=-1)
+        scale = jnp.sqrt(a.scale**2 + b.scale**2)
+        overlap = -jnp.sum(0.5 * ((mean - other_mean) / scale) ** 2 + jnp.log(scale), axis=-1)
     log_weights = jnp.concatenate([p.log_weights, q.log_weights])
     between = (i < n_own) & (j >= n_own)
-    twice = jnp.asarray(np.where((i < j) & ~between, np.log(2), 0.0), distance.dtype)
-    log_joint = log_weights[i] + log_weights[j] + twice - 0.5 * (distance + summed.log_det(p.n_features))
+    twice = jnp.asarray(np.where((i < j) & ~between, np.log(2), 0.0), overlap.dtype)
+    log_joint = log_weights[i] + log_weights[j] + twice + overlap
     return [nn.logsumexp(log_joint[np.flatnonzero(pairs)]) for pairs in (j < n_own, between, i >= n_own)]
+
+
+@jax.custom_jvp
+def _log_normal(shift: Array, rows: Array) -> Array:
+    """Log N(δ; 0, R Rᵀ), less −(D/2) log 2π, for δ (n, D) and R (n, D, ·); no condition number is squared."""
+    return _log_normal_and_slopes(shift, rows)[0]
+
+
+@_log_normal.defjvp
+def _log_normal_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    value, pull, push = _log_normal_and_slopes(*primals)
+    return value, jnp.sum(pull * tangents[0], axis=-1) + jnp.sum(push * tangents[1], axis=(-2, -1))
+
+
+def _log_normal_and_slopes(shift: Array, rows: Array) -> tuple[Array, Array, Array]:
+    """The value and its derivatives in δ and R: with L Lᵀ = R Rᵀ and y = L⁻¹ δ, −L⁻ᵀ y and L⁻ᵀ (y yᵀ − I) L⁻¹ R.
+
+    By hand, for two of LAPACK's batched kernels at once, as in the derivatives of QR, stall jaxlib 0.10.2 for good.
+    """
+    factor = Dense(lower_factor(rows))
+    inverse = factor.inverse()
+    whitened = jnp.sum(inverse * shift[:, None, :], axis=-1)
+    white_rows = product("kij,kjl->kil", inverse, rows)
+    push = whitened[:, :, None] * jnp.sum(whitened[:, :, None] * white_rows, axis=-2, keepdims=True) - white_rows
+    value = -0.5 * (jnp.sum(whitened**2, axis=-1) + factor.log_det(shift.shape[-1]))
+    return value, -jnp.sum(inverse * whitened[:, :, None], axis=-2), product("kji,kjl->kil", inverse, push)
 
 
 def _not_negative(value: Array) -> Array:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array, lax, nn
 
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
-from jaxgmm.covariances import Diagonal
-from jaxgmm.divergences import as_pair, components
+from jaxgmm.checks import float_dtype
+from jaxgmm.covariances import Dense, Diagonal
 
 _MOST_PATHS = 4
 """Augmenting paths allowed for each pair of components of either mixture; a few per component do, mostly."""
@@ -78,9 +79,9 @@ def wasserstein(p: Mixture, q: Mixture) -> Transport:
     MW2² = min_w Σ_kl w_kl W2²(p_k, q_l) over w ≥ 0 with Σ_l w_kl = π_k and Σ_k w_kl = ω_l, where
     W2² = ‖μ_k − μ_l‖² + tr(Σ_k + Σ_l − 2(Σ_k^½ Σ_l Σ_k^½)^½). It is at least the W2 of the mixtures themselves.
 
-    First derivatives of the distance and the costs are exact, by the envelope theorem: the plan, the prices of the
-    weights and the rotations between covariances are held. Where several plans or prices are best, it is the
-    derivative of one of them. At distance 0, the tip of a cone, it is 0.
+    First derivatives of the distance and the costs are exact, by the envelope theorem, and second ones are not: the
+    plan, the prices of the weights and the rotations between covariances are held. Where several plans or prices are
+    best, it is the derivative of one of them. At distance 0, the tip of a cone, it is 0.
 
     Args:
         p: a mixture of K components.
@@ -130,7 +131,7 @@ def _bures(a: Array, b: Array) -> Array:
     # What rounding of the rotation leaves of equal covariances is 0.
     rounding = 4 * a.shape[-1] * float(jnp.finfo(a.dtype).eps)
     size = lax.stop_gradient(jnp.sum(a**2 + b**2, axis=(-2, -1)))
-    return jnp.where(squared > rounding**2 * size, squared, 0.0)
+    return jnp.where(squared <= rounding**2 * size, 0.0, squared)
 
 
 def _solve(supply: Array, demand: Array, costs: Array) -> tuple[Array, Array, Array]:
@@ -215,3 +216,32 @@ def _walk(reach: _Reach, flow: _Flow, end: Array, reached: Array) -> tuple[Array
     begun = (path, source, jnp.full_like(flow.supply[0], jnp.inf))
     # Distances only grow along a path, so that it has no cycle and ends at a source with supply.
     return lax.while_loop(lambda state: reached & ~(flow.supply[state[1]] > 0), step, begun)
+
+
+def as_pair(p: Mixture, q: Mixture) -> tuple[Mixture, Mixture]:
+    """Two mixtures in one dtype, the wider, with weights normalised, so that derivatives keep their sum.
+
+    Raises:
+        ValueError: if they have different numbers of columns.
+    """
+    if p.n_features != q.n_features:
+        raise ValueError(f"p has {p.n_features} columns, but q has {q.n_features}")
+    dtype = float_dtype(p.means, q.means)
+    p, q = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (p, q))
+    logs = nn.log_softmax(p.log_weights), nn.log_softmax(q.log_weights)
+    return dataclasses.replace(p, log_weights=logs[0]), dataclasses.replace(q, log_weights=logs[1])
+
+
+def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
+    """Means and covariances of components by indices (n,), q's counted from K on: `Dense` if either mixture's are."""
+    dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
+
+    def factors(mixture: Mixture) -> Array:
+        covs, shape = mixture.covs, mixture.means.shape
+        if isinstance(covs, Dense):
+            return jnp.broadcast_to(covs.cholesky, (*shape, shape[1]))
+        scale = jnp.broadcast_to(covs.scale, shape)
+        return scale[:, :, None] * jnp.eye(shape[1], dtype=scale.dtype)[None] if dense else scale
+
+    means, stacked = jnp.concatenate([p.means, q.means]), jnp.concatenate([factors(p), factors(q)])
+    return [(means[index], (Dense if dense else Diagonal)(stacked[index])) for index in indices]

@@ -14,7 +14,7 @@ FLOORS = [
     ["_protocols", "checks", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
-    ["density", "criteria", "em", "reparameterised", "divergences", "transport"],
+    ["density", "criteria", "em", "reparameterised", "transport", "divergences"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
     ["neighbourhood", "implicit", "observed", "uncertainty", "influence", "bootstrap"],
     ["halving", "restarts", "fitting"],

@@ -195,5 +195,6 @@ def test_mistakes_are_named_and_nan_ends_in_nan(dtype):
         dataclasses.replace(p, means=p.means.at[0, 0].set(jnp.nan)),
         dataclasses.replace(p, log_weights=p.log_weights.at[0].set(jnp.nan)),
         dataclasses.replace(p, means=p.means.at[0, 0].set(jnp.inf)),
+        dataclasses.replace(p, covs=jax.tree.map(lambda leaf: leaf.at[0, 0, 0].set(jnp.nan), p.covs)),
     ):
         assert not np.isfinite(wasserstein(broken, q).distance)
