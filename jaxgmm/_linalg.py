@@ -78,8 +78,10 @@ def product(equation: str, *operands: Array) -> Array:
     return jnp.einsum(equation, *operands, precision=HIGHEST)
 
 
-def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> Array:
-    """A⁻¹ b, (P,), for symmetric positive semi-definite A and b in its range (Hestenes & Stiefel 1952).
+def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> tuple[Array, Array]:
+    """A⁻¹ b, (P,), for symmetric positive semi-definite A and b in its range, and the products it took, ().
+
+    The method of Hestenes & Stiefel (1952).
 
     To the rounding of the dtype, or 2·P + 20 products. JAX's own spends one product more, on a start that is zero,
     and each product here is a pass over the data to run and seconds to compile.
@@ -100,7 +102,8 @@ def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> Array
         return solution + length * direction, residual, step, next_square, n_products + 1
 
     begun = (jnp.zeros_like(right), right, right, jnp.sum(right**2), jnp.zeros((), jnp.int32))
-    return lax.while_loop(unfinished, iterate, begun)[0]
+    solution, _, _, _, n_products = lax.while_loop(unfinished, iterate, begun)
+    return solution, n_products
 
 
 def lower_factor(rows: Array) -> Array:

@@ -40,9 +40,8 @@ def solution(
     over the data an iteration, in coordinates in which the information of the complete data is the identity. Memory
     grows neither with the iterations of the fit nor of the solve. Forward and reverse mode, under jit and vmap.
 
-    The derivative is as exact as the optimum is: hence the tight `tol`, after which a fit of n iterations costs what
-    `run` costs. At a saddle, on the prior's floor or where the iterations ran out it is not the derivative of
-    anything; `run` from the result tells by its `status`.
+    The derivative is as exact as the optimum is: hence the tight `tol`. At a saddle, on the prior's floor or where the
+    iterations ran out it is not the derivative of anything; `run` from the result tells by its `status`.
 
     Args:
         algorithm: `EM()`, `Accelerated(EM())` or `Gradient(optimizer)`.
@@ -101,7 +100,9 @@ def _implicit(primals: tuple[Mixture, Any, Any], tangents: tuple[Mixture, Any, A
         return slope(around, *jax.tree.unflatten(structure, given))
 
     _, change = jax.jvp(moved_slope, tuple(values[p] for p in moving), tuple(changes[p] for p in moving))
-    steps = lax.custom_linear_solve(information(around, data), change, conjugate_gradients, symmetric=True)
+    steps, _ = lax.custom_linear_solve(
+        information(around, data), change, conjugate_gradients, symmetric=True, has_aux=True
+    )
     return mixture, jax.jvp(around.at, (around.origin,), (steps,))[1]
 
 

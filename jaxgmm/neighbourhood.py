@@ -71,9 +71,8 @@ def about(mixture: Mixture, penalty: Penalty) -> Neighbourhood:
     own = covs.count == n_components
     per_covariance = mass if own else jnp.sum(mass, keepdims=True)
     used = there if own else jnp.any(there, keepdims=True)
-    information = (per_covariance + penalty.mass)[:, None] * jnp.asarray(covs.curvatures(n_features), mass.dtype)[
-        None, :
-    ]
+    curvatures = jnp.asarray(covs.curvatures(n_features), mass.dtype)
+    information = (per_covariance + penalty.mass)[:, None] * curvatures[None, :]
     of_covs = jnp.where(used[:, None], 1 / jnp.sqrt(jnp.where(used[:, None], information, 1.0)), 0.0)
     directions, stands_for = _complement(jnp.sqrt(mixture.weights))
     held = jnp.concatenate([there[stands_for], jnp.repeat(there, n_features), jnp.repeat(used, of_covs.shape[1])])

@@ -71,7 +71,7 @@ def inner(p, q):
     """∫ p q dx, component by component."""
     (v, a, A), (w, b, B) = arrays(p), arrays(q)
     terms = [
-        [v[k] * w[l] * np.exp(reference.log_normal(a[k], b[l], A[k] + B[l])) for l in range(len(w))]  # noqa: E741
+        [v[k] * w[j] * np.exp(reference.log_normal(a[k], b[j], A[k] + B[j])) for j in range(len(w))]
         for k in range(len(v))
     ]
     return np.sum(terms)

@@ -53,7 +53,11 @@ def moved(before, after, row):
     for d in range(len(row)):
         sides = log_sides(conditional(before, row, d), row[d])
         side, given = int(np.argmin(sides)), conditional(after, out, d)
-        out[d] = brentq(lambda value: log_sides(given, value)[side] - sides[side], row[d] - 1, row[d] + 1, xtol=1e-15)  # noqa: B023
+
+        def gap(value, given=given, side=side, target=sides[side]):
+            return log_sides(given, value)[side] - target
+
+        out[d] = brentq(gap, row[d] - 1, row[d] + 1, xtol=1e-15)
     return out
 
 

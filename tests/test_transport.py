@@ -28,11 +28,11 @@ def pair(families, dtype=np.float64, seed=0):
 def squared_distances(p, q):
     """W2² between components by matrix square roots, (K, L)."""
     out = np.empty((p.n_components, q.n_components))
-    for k, l in np.ndindex(out.shape):  # noqa: E741
-        a, b, A, B = (np.asarray(x, np.float64) for x in (p.means[k], q.means[l], p.covariances[k], q.covariances[l]))
+    for k, j in np.ndindex(out.shape):
+        a, b, A, B = (np.asarray(x, np.float64) for x in (p.means[k], q.means[j], p.covariances[k], q.covariances[j]))
         root = linalg.sqrtm(A)
         cross = linalg.sqrtm(root @ B @ root)
-        out[k, l] = np.sum((a - b) ** 2) + np.trace(A + B - 2 * np.real(cross))
+        out[k, j] = np.sum((a - b) ** 2) + np.trace(A + B - 2 * np.real(cross))
     return out
 
 
