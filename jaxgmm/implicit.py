@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxgmm._linalg import conjugate_gradients
 from jaxgmm._protocols import Algorithm
-from jaxgmm._types import Mixture, Moments
+from jaxgmm._types import Mixture, Moments, Status
 from jaxgmm.checks import as_count, check_climber
 from jaxgmm.data import as_data, ready
 from jaxgmm.density import expected_log_likelihood
@@ -53,7 +53,7 @@ def solution(
         tol: gain per unit weight, in nats, below which to stop; see `run`.
 
     Returns:
-        The mixture.
+        The mixture; NaN all through where the fit is `NONFINITE`, as rows that hold NaN make it.
 
     Raises:
         TypeError: if `algorithm` or `prior` is not one.
@@ -72,7 +72,10 @@ def solution(
 @functools.partial(jax.jit, static_argnums=5)
 def _solution(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> Mixture:
     fixed = lax.stop_gradient((algorithm, mixture, data, prior, tol))
-    return optimum(lax.stop_gradient(climb_from(*fixed, max_iter).mixture), data, prior)
+    fit = climb_from(*fixed, max_iter)
+    # No status goes with it: a fit that failed must not pass for one.
+    found = jax.tree.map(lambda leaf: jnp.where(fit.status == Status.NONFINITE, jnp.nan, leaf), fit.mixture)
+    return optimum(lax.stop_gradient(found), data, prior)
 
 
 @jax.custom_jvp

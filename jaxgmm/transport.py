@@ -222,8 +222,12 @@ def as_pair(p: Mixture, q: Mixture) -> tuple[Mixture, Mixture]:
     """Two mixtures in one dtype, the wider, with weights normalised, so that derivatives keep their sum.
 
     Raises:
+        TypeError: if one is no mixture.
         ValueError: if they have different numbers of columns.
     """
+    for name, value in (("p", p), ("q", q)):
+        if not isinstance(value, Mixture):
+            raise TypeError(f"{name} must be a Mixture, not {type(value).__name__}")
     if p.n_features != q.n_features:
         raise ValueError(f"p has {p.n_features} columns, but q has {q.n_features}")
     dtype = float_dtype(p.means, q.means)

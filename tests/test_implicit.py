@@ -126,6 +126,15 @@ def test_nothing_depends_on_the_start(dtype):
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
 
 
+def test_a_fit_that_failed_is_nan(dtype):
+    start, x, weights = problem("diag", dtype)
+    spoiled = x.at[3, 1].set(jnp.nan)
+    found = jaxgmm.solution(EM(), start, spoiled, weights, max_iter=5)
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(found))
+    healthy = jaxgmm.solution(EM(), start, spoiled, weights.at[3].set(0.0), max_iter=5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(healthy))
+
+
 def test_wrong_arguments_are_named():
     start, x, _ = problem("full", np.float32)
     with pytest.raises(TypeError, match="algorithm must be"):
