@@ -26,6 +26,7 @@ from jaxgmm.density import log_responsibilities as log_responsibilities
 from jaxgmm.density import predict as predict
 from jaxgmm.density import responsibilities as responsibilities
 from jaxgmm.density import score as score
+from jaxgmm.density import uncertainty as uncertainty
 from jaxgmm.divergences import Estimate as Estimate
 from jaxgmm.divergences import cauchy_schwarz_divergence as cauchy_schwarz_divergence
 from jaxgmm.divergences import kl_divergence as kl_divergence
@@ -57,6 +58,6 @@ from jaxgmm.sampling import sample as sample
 from jaxgmm.selection import Candidate as Candidate
 from jaxgmm.selection import Selection as Selection
 from jaxgmm.selection import select as select
+from jaxgmm.standard_errors import standard_errors as standard_errors
 from jaxgmm.transport import Transport as Transport
 from jaxgmm.transport import wasserstein as wasserstein
-from jaxgmm.uncertainty import standard_errors as standard_errors

@@ -121,6 +121,35 @@ def _predict(mixture: Mixture, data: Any) -> Array:
     return jnp.argmax(data.log_responsibilities(mixture), axis=-1)
 
 
+def uncertainty(mixture: Mixture, x: Any) -> Array:
+    """Uncertainty of the hard assignment, 1 − max_k p(k | x_i): the chance that it is wrong, were the mixture true.
+
+    Summed over the other components, so that small values keep their digits.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        (N,), between 0 and 1 − 1/K.
+
+    Raises:
+        ValueError: if x is not (N, D).
+
+    References:
+        Scrucca, Fop, Murphy & Raftery (2016), mclust 5.
+    """
+    mixture, data = as_data(mixture, x)
+    return _uncertainty(mixture, data)
+
+
+@jax.jit
+def _uncertainty(mixture: Mixture, data: Any) -> Array:
+    log_responsibilities = data.log_responsibilities(mixture)
+    largest = jnp.argmax(log_responsibilities, axis=-1)[:, None] == jnp.arange(mixture.n_components)[None, :]
+    return jnp.sum(jnp.where(largest, 0.0, jnp.exp(log_responsibilities)), axis=-1)
+
+
 def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Total log-likelihood Σ wᵢ log p(xᵢ).
 

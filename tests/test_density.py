@@ -30,6 +30,8 @@ def test_matches_the_twin(family, n_components, n_features, dtype):
         jnp.exp(jaxgmm.log_responsibilities(mixture, x)), jaxgmm.responsibilities(mixture, x), rtol=rtol
     )
     np.testing.assert_array_equal(jaxgmm.predict(mixture, x), resp.argmax(axis=1))
+    others = np.sort(resp, axis=1)[:, :-1].sum(axis=1)
+    np.testing.assert_allclose(jaxgmm.uncertainty(mixture, x), others, rtol=100 * rtol, atol=rtol)
     total = weights.astype(np.float64) @ reference.log_prob(joint)
     np.testing.assert_allclose(jaxgmm.log_likelihood(mixture, x, weights), total, rtol=10 * rtol)
     np.testing.assert_allclose(jaxgmm.score(mixture, x, weights), total / weights.sum(dtype=np.float64), rtol=10 * rtol)
@@ -242,3 +244,9 @@ def test_wrong_shapes_are_named():
         jaxgmm.log_likelihood(mixture, rows, np.ones(5))
     with pytest.raises(TypeError, match="strings"):
         jaxgmm.log_prob(mixture, np.array([["a", "b", "c"]]))
+
+
+def test_uncertainty_keeps_the_digits_of_small_chances(dtype):
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0], covariance_type="spherical")
+    x = np.array([[20.0], [-15.0], [0.0]], dtype)
+    np.testing.assert_allclose(jaxgmm.uncertainty(mixture, x), [np.exp(-40), np.exp(-30), 0.5], rtol=2e-5)

@@ -45,6 +45,7 @@ FUNCTIONS = {
     "log_joint": lambda m, x, w: jaxgmm.log_joint(m, x),
     "responsibilities": lambda m, x, w: jaxgmm.responsibilities(m, x),
     "log_responsibilities": lambda m, x, w: jaxgmm.log_responsibilities(m, x),
+    "uncertainty": lambda m, x, w: jaxgmm.uncertainty(m, x),
     "log_likelihood": jaxgmm.log_likelihood,
     "score": jaxgmm.score,
     "aic": jaxgmm.aic,
