@@ -36,9 +36,9 @@ EXTRAS = {
 
 PUBLIC = """
     Mixture Moments make_mixture project from_responsibilities log_prob log_joint responsibilities
-    log_responsibilities predict uncertainty log_likelihood score sample e_step m_step EM Accelerated Gradient unconstrain
-    constrain Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl select Selection marginal
-    condition affine total_moments solution standard_errors bootstrap influence
+    log_responsibilities predict uncertainty log_likelihood score sample e_step m_step EM Accelerated Gradient
+    unconstrain constrain Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl
+    select Selection marginal condition affine total_moments solution standard_errors bootstrap influence
     sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
     cauchy_schwarz_divergence wasserstein
 """.split()
