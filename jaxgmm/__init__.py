@@ -52,6 +52,7 @@ from jaxgmm.parameters import constrain as constrain
 from jaxgmm.parameters import log_det_jacobian as log_det_jacobian
 from jaxgmm.parameters import unconstrain as unconstrain
 from jaxgmm.priors import Ridge as Ridge
+from jaxgmm.progress import Report as Report
 from jaxgmm.reparameterised import reparameterise as reparameterise
 from jaxgmm.reparameterised import sample_reparameterised as sample_reparameterised
 from jaxgmm.sampling import sample as sample

@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from jaxgmm.arrays import Names, is_traced
+from jaxgmm.tables import component_table
 
 
 class Status(enum.IntEnum):
@@ -142,6 +146,10 @@ class Mixture:
         stack = f", stacked {means[:-2]}" if len(means) > 2 else ""
         return f"Mixture(K={means[-2]}, D={means[-1]}, {self.family.name!r}, {self.means.dtype}{stack})"
 
+    def _repr_html_(self) -> str | None:
+        """A table for notebooks: weights, and each column's mean ± standard deviation."""
+        return _mixture_table(self, repr(self), None)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -203,6 +211,7 @@ class FitResult(NamedTuple):
         status: a `Status`, ().
         history: objective after each iteration, NaN past the end, (max_iter,).
         restarts: what became of each restart; None from `run`.
+        feature_names: names of the columns, where `fit` was given a table that has them; static.
     """
 
     mixture: Mixture
@@ -213,6 +222,7 @@ class FitResult(NamedTuple):
     status: Array
     history: Array
     restarts: Restarts | None = None
+    feature_names: Names | None = None
 
     @property
     def converged(self) -> Any:
@@ -227,3 +237,15 @@ class FitResult(NamedTuple):
         except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
             return f"FitResult({self.mixture!r}, status={getattr(self.status, 'shape', self.status)})"
         return f"FitResult({name} after {n_iter} iterations, {values}, {self.mixture!r})"
+
+    def _repr_html_(self) -> str | None:
+        """A table for notebooks; None where it is not a single concrete fit."""
+        return _mixture_table(self.mixture, repr(self), self.feature_names)
+
+
+def _mixture_table(mixture: Mixture, title: str, names: Names | None) -> str | None:
+    if is_traced(mixture.means) or getattr(mixture.means, "ndim", 0) != 2:
+        return None
+    weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)
+    deviations = np.broadcast_to(np.asarray(mixture.covs.deviations()), means.shape)
+    return component_table(title, names, weights, means, deviations)

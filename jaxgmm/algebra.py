@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxgmm._linalg import inverse_lower, lower_factor, product
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_floats, is_traced
+from jaxgmm.arrays import as_floats, is_traced
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 

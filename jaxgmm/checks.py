@@ -12,15 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
+
+from jaxgmm.arrays import Names, Table, as_numbers, column_label, is_traced, names_of
 
 BLOCK_ROWS = 1 << 16
 """Rows that the host looks at together, so that no check copies large data."""
-
-
-def is_traced(*values: Any) -> bool:
-    """Whether any leaf is a JAX tracer, whose value cannot be looked at."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def as_key(key: Any) -> Array:
@@ -70,6 +66,17 @@ def as_tolerance(tol: Any) -> float:
     return value
 
 
+def as_callback(callback: Any) -> Any:
+    """A function, or None.
+
+    Raises:
+        TypeError: if it cannot be called.
+    """
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of a jaxgmm.Report, not {callback!r}")
+    return callback
+
+
 def check_climber(algorithm: Any, prior: Any) -> None:
     """Ask for an algorithm and a prior.
 
@@ -94,61 +101,18 @@ def check_prior(prior: Any) -> None:
         raise TypeError(f"prior must be Ridge() or None, not {prior!r}")
 
 
-def as_numbers(value: Any, name: str) -> np.ndarray | Array:
-    """An array of floats or integers: JAX arrays as they are, everything else through NumPy.
-
-    Raises:
-        TypeError: for what holds no real numbers, or holds them sparsely or masked.
-    """
-    if isinstance(value, jax.Array):
-        kind = _kind(value.dtype)
-        if kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, not {value.dtype}")
-        return value
-    if hasattr(value, "nnz") and hasattr(value, "toarray"):
-        raise TypeError(f"{name} is a sparse matrix; pass {name}.toarray()")
-    if isinstance(value, np.ma.MaskedArray):
-        if np.ma.getmaskarray(value).any():
-            raise TypeError(f"{name} is a masked array with masked entries; drop those rows or fill them first")
-        value = value.data
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
-    if array.dtype == object and hasattr(value, "to_numpy"):
-        array = _from_nullable(value, array)
-    kind = _kind(array.dtype)
-    if kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, but has dtype {array.dtype}{_HINTS.get(kind, '')}")
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def as_floats(value: Any, name: str, *like: Any) -> Array:
-    """A JAX array in the widest floating dtype among it and `like`; never narrower than float32."""
-    array = as_numbers(value, name)
-    return jnp.asarray(array, float_dtype(array, *like))
-
-
-def float_dtype(*arrays: Any) -> Any:
-    """float64 if an array has it and JAX allows it, else float32."""
-    wide = any(array.dtype == np.float64 for array in arrays)
-    return jnp.float64 if wide and jax.config.jax_enable_x64 else jnp.float32  # pyright: ignore
-
-
-def as_matrix(x: Any, name: str = "x") -> np.ndarray:
-    """Rows on the host, (N, D), in whatever real dtype they came.
+def as_table(x: Any) -> Table:
+    """Rows on the host with the names of their columns.
 
     Raises:
         TypeError: for what holds no real numbers.
         ValueError: for an empty array or one without two axes.
     """
     if is_traced(x):
-        raise TypeError(f"{name} is being traced by JAX: use the pure door `jaxgmm.run` under jit, vmap or jvp")
-    array = np.asarray(as_numbers(x, name))
-    check_rows(array, name)
-    return array
+        raise TypeError("x is being traced by JAX: use the pure door `jaxgmm.run` under jit, vmap or jvp")
+    rows = np.asarray(as_numbers(x, "x"))
+    check_rows(rows)
+    return Table(rows, names_of(x))
 
 
 def check_rows(array: Any, name: str = "x") -> None:
@@ -168,7 +132,7 @@ def check_rows(array: Any, name: str = "x") -> None:
         raise ValueError(f"{name} is empty: its shape is {array.shape}")
 
 
-def check_finite(x: np.ndarray, weights: np.ndarray, name: str = "x") -> None:
+def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None) -> None:
     """Ask for finite numbers in every row that counts.
 
     Raises:
@@ -181,9 +145,10 @@ def check_finite(x: np.ndarray, weights: np.ndarray, name: str = "x") -> None:
         bad = ~np.isfinite(x[rows]) & (weights[rows] > 0)[:, None]
         if bad.any():
             row, column = np.argwhere(bad)[0]
+            values = "x" if names is None else "numpy.asarray(x)"
             raise ValueError(
-                f"{name} holds {x[start + row, column]} in row {start + row}, column {column}: drop such rows with "
-                f"{name}[numpy.isfinite({name}).all(axis=1)], or give them sample_weight 0"
+                f"x holds {x[start + row, column]} in row {start + row}, {column_label(int(column), names)}: drop such "
+                f"rows with x[numpy.isfinite({values}).all(axis=1)], or give them sample_weight 0"
             )
 
 
@@ -219,31 +184,6 @@ def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
         raise ValueError("x has one row of positive weight: a mixture needs at least two")
     if count < n_components:
         raise ValueError(f"n_components is {n_components}, but x has only {count} rows of positive weight")
-
-
-_HINTS = {
-    "O": ": objects; convert to float first",
-    "U": ": strings; convert to float first",
-    "S": ": strings; convert to float first",
-    "T": ": strings; convert to float first",
-    "M": ": dates; convert to numbers first, e.g. days since an origin",
-    "m": ": durations; convert to numbers first, e.g. divide by one day",
-    "c": ": complex; pass real and imaginary parts as columns",
-}
-
-
-def _kind(dtype: Any) -> str:
-    return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
-
-
-def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:
-    """Columns of pandas' nullable numbers arrive as objects; strings stay as they are."""
-    if any(isinstance(entry, str | bytes) for entry in array.ravel()[:1000]):
-        return array
-    try:
-        return table.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        return array
 
 
 def _described(value: Any) -> str:

@@ -13,7 +13,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._types import Info, Mixture, Moments
-from jaxgmm.checks import as_floats, check_rows
+from jaxgmm.arrays import as_floats
+from jaxgmm.checks import check_rows
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total

@@ -13,18 +13,17 @@ from jax.typing import ArrayLike
 
 from jaxgmm._protocols import Algorithm, Family
 from jaxgmm._types import FitResult, Mixture, Restarts, Status
+from jaxgmm.arrays import Names, Table, as_numbers, float_dtype, is_traced
 from jaxgmm.checks import (
+    as_callback,
     as_count,
     as_key,
-    as_matrix,
-    as_numbers,
+    as_table,
     as_tolerance,
     as_weights,
     check_climber,
     check_enough_rows,
     check_finite,
-    float_dtype,
-    is_traced,
 )
 from jaxgmm.data import Rows
 from jaxgmm.em import EM, labelled_mixture
@@ -32,9 +31,10 @@ from jaxgmm.families import family_of
 from jaxgmm.halving import plan
 from jaxgmm.initialise import check_method
 from jaxgmm.mixtures import project, without_spares
-from jaxgmm.priors import Penalty, Ridge, settle
+from jaxgmm.priors import Ridge, settle
+from jaxgmm.progress import Callback, Progress
 from jaxgmm.restarts import choose, climb_all, start_drawn, start_given
-from jaxgmm.scaling import Units, check_representable, measure, standardise, to_host
+from jaxgmm.scaling import Nats, Units, check_representable, measure, standardise, to_host
 
 
 def fit(
@@ -51,6 +51,7 @@ def fit(
     max_iter: int = 1000,
     tol: float = 1e-6,
     progress: bool = False,
+    callback: Callback | None = None,
 ) -> FitResult:
     """Fit a mixture of K Gaussians to rows: the host door.
 
@@ -76,18 +77,23 @@ def fit(
             row of the best known optimum as often as 10 that all climb to the end, in half the passes.
         max_iter: most iterations of each.
         tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
-        progress: whether to show a bar.
+        progress: whether to show a bar, in a terminal or a notebook (tqdm, else a line a second on stderr).
+        callback: is given a `Report` about four times a second; where it returns True, the fit ends as by Ctrl-C.
 
     Returns:
-        The fit, in float64 if JAX allows it and x is float64, else in float32.
+        The fit, in float64 if JAX allows it and x is float64, else in float32. Where x is a table with named
+        columns, `feature_names` keeps them.
 
     Raises:
         TypeError: if an argument is of the wrong type, x is traced or holds no real numbers.
         ValueError: if an argument has a bad value or shape, x holds NaN or infinity, or the result cannot
             be represented in its dtype.
     """
-    options = Options(covariance_type, algorithm, prior, init, n_init, max_iter, tol, progress)
-    return fit_in_slots(key, x, n_components, sample_weight, options, n_components)
+    options = Options(covariance_type, algorithm, prior, init, n_init, max_iter, tol)
+    with Progress(progress, as_callback(callback)) as shown:
+        result = fit_in_slots(key, as_table(x), n_components, sample_weight, options, n_components, shown)
+        shown.end()
+    return result
 
 
 class Options(NamedTuple):
@@ -100,27 +106,33 @@ class Options(NamedTuple):
     n_init: int = 20
     max_iter: int = 1000
     tol: float = 1e-6
-    progress: bool = False
 
 
 def fit_in_slots(
-    key: Array, x: Any, n_components: int, sample_weight: Any, options: Options, n_slots: int, n_fits: int = 1
+    key: Array,
+    table: Table,
+    n_components: int,
+    sample_weight: Any,
+    options: Options,
+    n_slots: int,
+    progress: Progress,
+    n_fits: int = 1,
 ) -> FitResult:
     """`fit`, by a program compiled for any K up to `n_slots`, which serves `n_fits` fits."""
-    if is_traced(key, x, sample_weight, options):
+    if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_climber(options.algorithm, options.prior)
     key, family = as_key(key), family_of(options.covariance_type)
     n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
     max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
     algorithm, init = options.algorithm, options.init
-    x = as_matrix(x)
+    x, names = table
     weights = as_weights(sample_weight, len(x))
-    check_finite(x, weights)
+    check_finite(x, weights, names)
     check_enough_rows(weights, n_components)
     dtype = float_dtype(x)
     prior = settle(options.prior, dtype)
-    units = measure(x, weights, family, dtype)
+    units = measure(x, weights, family, dtype, names)
     # Weights of average 1 keep float32 away from its limits.
     weight_unit = float(weights.sum() / np.count_nonzero(weights))
     data = _in_bucket(x, weights, weight_unit, units, dtype)
@@ -136,47 +148,42 @@ def fit_in_slots(
     data = dataclasses.replace(data, distances=distances)
     # Rows without weight do not count: padding must not decide which restarts go on.
     stages = plan(climbs, int(np.count_nonzero(weights)), n_fits)
-    outcome = climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, options.progress)
+    nats = Nats.of(units, weight_unit, float(weights.sum()), float(penalty.mass))
+    n_covariances = min(climbs.state.mixture.covs.count, n_components)
+    progress.begin(n_components, family.name, lambda value: float(nats.objective(value, n_covariances)))
+    outcome = climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, progress)
     best, restarts = choose(outcome)
     best = best._replace(mixture=without_spares(best.mixture, n_components))
-    return _in_users_units(best, restarts, units, weights, weight_unit, jax.device_get(penalty), dtype)
+    return _in_users_units(best, restarts, units, nats, dtype, names)
 
 
 def _in_users_units(
-    fitted: FitResult,
-    restarts: Restarts,
-    units: Units,
-    weights: np.ndarray,
-    weight_unit: float,
-    penalty: Penalty,
-    dtype: Any,
+    fitted: FitResult, restarts: Restarts, units: Units, nats: Nats, dtype: Any, names: Names | None
 ) -> FitResult:
-    """Map a fit of scaled rows back; densities take the Jacobian of the scaling, in float64."""
+    """Map a fit of scaled rows back."""
     mixture = units.restore(to_host(fitted.mixture))
     if fitted.status not in (Status.COLLAPSED, Status.NONFINITE):
-        check_representable(mixture, dtype)
-    log_volume = float(np.sum(np.log(units.scale)))
-    data_shift = float(weights.sum()) * log_volume
+        check_representable(mixture, dtype, names)
     there = np.count_nonzero(np.asarray(fitted.mixture.log_weights) > -np.inf)
     n_covariances = min(fitted.mixture.covs.count, int(there))
-    prior_shift = weight_unit * float(penalty.mass) * n_covariances * log_volume
 
-    def number(value: Any, shift: float) -> Array:
-        return jnp.asarray(weight_unit * np.asarray(value, np.float64) - shift, dtype)
+    def objective(value: Any) -> Array:
+        return jnp.asarray(nats.objective(value, n_covariances), dtype)
 
     return FitResult(
         mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture),
-        log_likelihood=number(fitted.log_likelihood, data_shift),
-        objective=number(fitted.objective, data_shift + prior_shift),
+        log_likelihood=jnp.asarray(nats.log_likelihood(fitted.log_likelihood), dtype),
+        objective=objective(fitted.objective),
         n_iter=jnp.asarray(fitted.n_iter),
         n_passes=jnp.asarray(fitted.n_passes),
         status=Status(int(fitted.status)),  # pyright: ignore[reportArgumentType]
-        history=number(fitted.history, data_shift + prior_shift),
+        history=objective(fitted.history),
         restarts=Restarts(
-            objective=number(restarts.objective, data_shift + prior_shift),
+            objective=objective(restarts.objective),
             status=jnp.asarray(restarts.status, jnp.int32),
             n_iter=jnp.asarray(restarts.n_iter),
         ),
+        feature_names=names,
     )
 
 

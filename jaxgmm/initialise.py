@@ -16,17 +16,8 @@ from jaxgmm import draws
 from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.checks import (
-    as_count,
-    as_floats,
-    as_key,
-    as_numbers,
-    as_weights,
-    check_enough_rows,
-    check_finite,
-    check_rows,
-    is_traced,
-)
+from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
+from jaxgmm.checks import as_count, as_key, as_weights, check_enough_rows, check_finite, check_rows
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
@@ -76,15 +67,15 @@ def initialize(
     """
     key, n_components = as_key(key), as_count(n_components, "n_components")
     check_method(method)
-    family, given = family_of(covariance_type), as_numbers(x, "x")
+    family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
     x = as_floats(given, "x")
     check_rows(x)
     data = as_rows(x, sample_weight)
     if not is_traced(data):
         weights = as_weights(sample_weight, x.shape[0])
-        check_finite(np.asarray(given), weights)
+        check_finite(np.asarray(given), weights, names)
         check_enough_rows(weights, n_components)
-        measure(np.asarray(given), weights, family, x.dtype)
+        measure(np.asarray(given), weights, family, x.dtype, names)
     return _initialize(key, data, n_components, method, family, settle(prior, x.dtype))
 
 

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import finite
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.checks import as_floats, float_dtype, is_traced
+from jaxgmm.arrays import as_floats, float_dtype, is_traced
 from jaxgmm.em import maximise
 from jaxgmm.families import family_of
 from jaxgmm.moments import columns_of, convert

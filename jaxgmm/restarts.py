@@ -25,7 +25,7 @@ from jaxgmm.initialise import start
 from jaxgmm.loop import Climb, advance, begin, end, going
 from jaxgmm.passes import Distances
 from jaxgmm.priors import Penalty, prepare
-from jaxgmm.progress import Progress
+from jaxgmm.progress import Progress, Sight
 
 _BLOCK_SECONDS = 0.25
 """How long a compiled block runs before the host looks up."""
@@ -142,7 +142,7 @@ def climb_all(
     n_components: int,
     stages: tuple[Stage, ...],
     max_iter: int,
-    progress: bool,
+    progress: Progress,
 ) -> Outcome:
     """Climb in compiled blocks; at each stage the best go on, gathered into a smaller stack.
 
@@ -158,28 +158,39 @@ def climb_all(
     field = Field(climbs, np.arange(n_restarts), climbs, ~nobody, nobody)
     ahead, n_steps, n_done = list(stages), 1, 0
     try:
-        with Progress(progress, max_iter, "iterations") as shown:
-            while field.unfinished[field.lanes].any():
-                n_steps = min(n_steps, ahead[0].n_iter - n_done) if ahead else n_steps
-                began = time.perf_counter()
-                climbing, still = _advance(algorithm, field.climbing, data, penalty, tol, n_steps)
-                unfinished = field.unfinished.copy()
-                unfinished[field.lanes] = np.asarray(still)
-                field = field._replace(climbing=climbing, unfinished=unfinished)
-                elapsed, n_done = time.perf_counter() - began, n_done + n_steps
-                n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
-                if progress:
-                    best = float(np.max(climbing.info.objective))
-                    note = f"objective {best:.6g} (scaled columns), {unfinished[field.lanes].sum()} climbing"
-                    shown.update(int(np.max(climbing.n_iter)), note)
-                if ahead and n_done == ahead[0].n_iter:
-                    field = _narrow(field, judge, ahead.pop(0).n_kept)
-                if field.given_up.any() and not field.unfinished[field.lanes].any():
-                    field = _relent(field, judge)
+        while field.unfinished[field.lanes].any():
+            n_steps = min(n_steps, ahead[0].n_iter - n_done) if ahead else n_steps
+            began = time.perf_counter()
+            climbing, still = _advance(algorithm, field.climbing, data, penalty, tol, n_steps)
+            unfinished = field.unfinished.copy()
+            unfinished[field.lanes] = np.asarray(still)
+            field = field._replace(climbing=climbing, unfinished=unfinished)
+            elapsed, n_done = time.perf_counter() - began, n_done + n_steps
+            n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
+            if progress.listened:
+                progress.tell(_sight(field, tol * float(penalty.columns.mass), max_iter))
+            if ahead and n_done == ahead[0].n_iter:
+                field = _narrow(field, judge, ahead.pop(0).n_kept)
+            if field.given_up.any() and not field.unfinished[field.lanes].any():
+                field = _relent(field, judge)
     except KeyboardInterrupt:
         pass
     fits, collapses = judge(field.together())
     return Outcome(fits, collapses, field.unfinished & ~field.given_up, field.given_up)
+
+
+def _sight(field: Field, least_gain: float, max_iter: int) -> Sight:
+    """What there is to tell of the restarts that climb; `least_gain` is where they stop."""
+    info, alive = jax.device_get(field.climbing.info), field.unfinished[field.lanes]
+    gain = float(np.max(info.gain, where=alive, initial=-np.inf))
+    return Sight(
+        n_iter=int(np.max(field.climbing.n_iter)),
+        max_iter=max_iter,
+        objective=float(np.max(info.objective, where=np.isfinite(info.objective), initial=-np.inf)),
+        gain=gain / least_gain if least_gain > 0 and np.isfinite(gain) else float("nan"),
+        n_climbing=int(alive.sum()),
+        n_restarts=len(field.unfinished),
+    )
 
 
 def _narrow(field: Field, judge: Callable[[Climb], tuple[FitResult, np.ndarray]], n_kept: int) -> Field:

@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxgmm._protocols import Family
 from jaxgmm._types import Columns, Mixture
+from jaxgmm.arrays import Names, column_label
 from jaxgmm.checks import BLOCK_ROWS
 
 _SPACING = 1e-3
@@ -43,6 +44,34 @@ class Units(NamedTuple):
         return Mixture(mixture.log_weights, means, mixture.covs.rescale(self.scale), mixture.family)
 
 
+class Nats(NamedTuple):
+    """Log-likelihoods of scaled rows as those of the user's: the Jacobian of the scaling is taken off, in float64.
+
+    Attributes:
+        unit: of the weights.
+        data_shift: what the scaling adds to the log-likelihood.
+        prior_shift: what it adds to the log-prior of each distinct covariance.
+    """
+
+    unit: float
+    data_shift: float
+    prior_shift: float
+
+    @classmethod
+    def of(cls, units: Units, weight_unit: float, weight: float, prior_mass: float) -> Nats:
+        """For rows of a total weight, under a prior that counts as `prior_mass` of them, in units of their weight."""
+        log_volume = float(np.sum(np.log(units.scale)))
+        return cls(weight_unit, weight * log_volume, weight_unit * prior_mass * log_volume)
+
+    def log_likelihood(self, value: Any) -> np.ndarray:
+        """A log-likelihood of the user's rows."""
+        return self.unit * np.asarray(value, np.float64) - self.data_shift
+
+    def objective(self, value: Any, n_covariances: int) -> np.ndarray:
+        """The same with the log-prior of so many distinct covariances."""
+        return self.log_likelihood(value) - n_covariances * self.prior_shift
+
+
 def units_of(columns: Columns, family: Family) -> Units:
     """The columns' means and standard deviations, or their root mean square where the family needs one."""
     if family.scales_columns:
@@ -52,7 +81,7 @@ def units_of(columns: Columns, family: Family) -> Units:
     return Units(columns.mean, jnp.broadcast_to(common, columns.mean.shape))
 
 
-def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any) -> Units:
+def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, names: Names | None = None) -> Units:
     """Weighted means and standard deviations of the columns, in float64; scale 1 for a constant one.
 
     Raises:
@@ -72,7 +101,7 @@ def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any) -> U
     deviation = unit * np.sqrt(square / total)
     mean = origin + unit * shift
     constant = reach == 0
-    _check_columns(mean, deviation, constant, dtype)
+    _check_columns(mean, deviation, constant, dtype, names)
     if family.scales_columns:
         scale = np.where(constant, 1.0, deviation)
     else:
@@ -107,7 +136,7 @@ def to_host(mixture: Mixture) -> Mixture:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), mixture)
 
 
-def check_representable(mixture: Mixture, dtype: Any) -> None:
+def check_representable(mixture: Mixture, dtype: Any, names: Names | None = None) -> None:
     """Ask whether a mixture on the host, in the user's units, can be held in a dtype.
 
     Raises:
@@ -115,30 +144,33 @@ def check_representable(mixture: Mixture, dtype: Any) -> None:
     """
     deviations = mixture.covs.deviations()
     for mean, deviation in zip(mixture.means, np.broadcast_to(deviations, mixture.means.shape), strict=True):
-        _check_columns(np.asarray(mean), deviation, np.zeros(len(deviation), bool), dtype)
+        _check_columns(np.asarray(mean), deviation, np.zeros(len(deviation), bool), dtype, names)
 
 
-def _check_columns(mean: np.ndarray, deviation: np.ndarray, constant: np.ndarray, dtype: Any) -> None:
+def _check_columns(
+    mean: np.ndarray, deviation: np.ndarray, constant: np.ndarray, dtype: Any, names: Names | None
+) -> None:
     info = jnp.finfo(dtype)
     name = np.dtype(dtype).name
     wider = " or enable jax_enable_x64 and pass float64" if name == "float32" else ""
     with np.errstate(all="ignore"):
         variance = deviation**2
     for column in np.flatnonzero(~constant):
+        label = column_label(int(column), names)
         if not variance[column] < float(info.max) or not abs(mean[column]) < float(info.max):
             raise ValueError(
-                f"column {column} of x has standard deviation {deviation[column]:.3g} and mean {mean[column]:.3g}, "
+                f"{label} of x has standard deviation {deviation[column]:.3g} and mean {mean[column]:.3g}, "
                 f"which overflow when squared in {name}: divide the column by its scale first{wider}"
             )
         if variance[column] < float(info.tiny):
             raise ValueError(
-                f"column {column} of x has standard deviation {deviation[column]:.3g}, which underflows when "
+                f"{label} of x has standard deviation {deviation[column]:.3g}, which underflows when "
                 f"squared in {name}: multiply the column by a scale first{wider}"
             )
         spacing = float(info.eps) * abs(mean[column])
         if spacing > _SPACING * deviation[column]:
             raise ValueError(
-                f"column {column} of x has mean {mean[column]:.6g} but a spread of {deviation[column]:.3g}, too fine "
+                f"{label} of x has mean {mean[column]:.6g} but a spread of {deviation[column]:.3g}, too fine "
                 f"for {name} at that distance from 0: subtract an offset from the column first{wider}"
             )
 

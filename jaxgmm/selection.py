@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
+from jaxgmm._protocols import Family
 from jaxgmm._types import FitResult, Mixture, Status
-from jaxgmm.checks import as_count, as_key, as_matrix, as_weights
+from jaxgmm.checks import as_callback, as_count, as_key, as_table, as_weights
 from jaxgmm.criteria import doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
 from jaxgmm.fitting import Options, fit_in_slots
 from jaxgmm.mixtures import with_spares
-from jaxgmm.progress import Progress
+from jaxgmm.progress import Callback, Progress
+from jaxgmm.tables import html_table
 
 CRITERIA = ("bic", "aic", "icl")
 """Names of the criteria; all are lower for better."""
@@ -101,23 +104,43 @@ class Selection:
 
     def __str__(self) -> str:
         """A table, the best candidate marked."""
-        head = (
-            f"{'K':>3}  {'covariance':<11}{'parameters':>10}{'log-lik.':>13}{'AIC':>13}{'BIC':>13}{'ICL':>13}  status"
-        )
+        head = "".join(f"{title:{form}}" for title, form in zip(_HEAD, _FORMS, strict=True)) + "  status"
         lines = [head, "-" * len(head)]
-        fitted = any(np.isfinite(getattr(c, self.criterion)) for c in self.candidates)
-        best = self.best if fitted else None
+        best = self._best_if_any()
         for c in self.candidates:
-            start = f"{c.n_components:>3}  {c.covariance_type:<11}{c.n_parameters:>10}"
-            if c.result is None:
-                lines.append(f"{start}  skipped: {c.skipped}")
-                continue
-            numbers = "".join(f"{value:>13.2f}" for value in (c.log_likelihood, c.aic, c.bic, c.icl))
-            mark = f"  <- lowest {self.criterion.upper()}" if c is best else ""
-            lines.append(f"{start}{numbers}  {Status(int(c.result.status)).name.lower()}{mark}")
+            *numbers, status = _cells(c)
+            line = "".join(f"{text:{form}}" for text, form in zip(numbers, _FORMS, strict=False))
+            lines.append(f"{line}  {status}" + (f"  <- lowest {self.criterion.upper()}" if c is best else ""))
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The same table for notebooks."""
+        best = self._best_if_any()
+        rows = [
+            [*cells[:-1], *[""] * (len(_HEAD) + 1 - len(cells)), cells[-1]] for cells in map(_cells, self.candidates)
+        ]
+        strong = None if best is None else self.candidates.index(best)
+        title = f"Selection by {self.criterion.upper()}, {len(rows)} candidates"
+        return html_table(title, [*_HEAD, "status"], rows, strong)
+
+    def _best_if_any(self) -> Candidate | None:
+        fitted = any(np.isfinite(getattr(c, self.criterion)) for c in self.candidates)
+        return self.best if fitted else None
+
+
+_HEAD = ("K", "covariance", "parameters", "log-lik.", "AIC", "BIC", "ICL")
+_FORMS = (">3", "<13", ">10", ">13", ">13", ">13", ">13")
+
+
+def _cells(c: Candidate) -> list[str]:
+    """The texts of a candidate's row, the last of them its status; a skipped one has no numbers."""
+    start = [str(c.n_components), c.covariance_type, str(c.n_parameters)]
+    if c.result is None:
+        return [*start, f"skipped: {c.skipped}"]
+    numbers = [f"{value:.2f}" for value in (c.log_likelihood, c.aic, c.bic, c.icl)]
+    return [*start, *numbers, Status(int(c.result.status)).name.lower()]
 
 
 def select(
@@ -129,6 +152,7 @@ def select(
     *,
     criterion: str = "bic",
     progress: bool = False,
+    callback: Callback | None = None,
     **fit_options: Any,
 ) -> Selection:
     """Fit every K with every covariance type, and compare them by an information criterion.
@@ -140,7 +164,9 @@ def select(
         covariance_types: names or families to try.
         sample_weight: non-negative weights, (N,).
         criterion: "bic", "aic" or "icl", which `.best` minimises.
-        progress: whether to show a bar.
+        progress: whether to show a bar over all fits; see `fit`.
+        callback: is given a `Report` about four times a second; where it returns True, the selection ends as by
+            Ctrl-C, and candidates not fitted yet are skipped.
         **fit_options: handed to `fit`.
 
     Returns:
@@ -156,23 +182,27 @@ def select(
         raise TypeError(f"select got an unknown option {unknown[0]!r}; fit takes {', '.join(Options._fields[1:])}")
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
-    x = as_matrix(x)
-    weights = as_weights(sample_weight, len(x))
+    table = as_table(x)
+    weights = as_weights(sample_weight, len(table.rows))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]
     names = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
     families = [family_of(name) for name in names]
     if not counts or not families:
         raise ValueError("n_components and covariance_types must each name at least one candidate")
     candidates: list[Candidate] = []
-    with Progress(progress, len(counts) * len(families), "fits") as shown:
+    with Progress(progress, as_callback(callback), len(counts) * len(families)) as shown:
         for family in families:
             options = Options(covariance_type=family, **fit_options)
-            n_slots = _slots(counts, x, weights, options)
+            n_slots = _slots(counts, table.rows, weights, options)
+            # The K that share a program share its compilation, and halving their restarts pays the sooner.
             n_fits = len(counts) if n_slots else 1
             for count in counts:
                 fit_key = jax.random.fold_in(key, len(candidates))
-                candidates.append(_candidate(fit_key, x, count, weights, candidates, options, n_slots, n_fits))
-                shown.update(len(candidates), f"K = {count}, {family.name}")
+                fit_one = functools.partial(
+                    fit_in_slots, fit_key, table, count, weights, options, n_slots, shown, n_fits
+                )
+                candidates.append(_candidate(fit_one, table.rows, count, weights, candidates, family, n_slots))
+                shown.end()
     return Selection(tuple(candidates), criterion)
 
 
@@ -189,24 +219,21 @@ def _slots(counts: list[int], x: np.ndarray, weights: np.ndarray, options: Optio
 
 
 def _candidate(
-    key: Array,
+    fit_one: Callable[[], FitResult],
     x: np.ndarray,
     count: int,
     weights: np.ndarray,
     before: list[Candidate],
-    options: Options,
+    family: Family,
     n_slots: int,
-    n_fits: int,
 ) -> Candidate:
-    family = options.covariance_type
     size = n_parameters(family, count, x.shape[1])
     n_rows = int(np.count_nonzero(weights))
     if count > n_rows:
         return Candidate(count, family.name, size, skipped=f"only {n_rows} rows")
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
         return Candidate(count, family.name, size, skipped="interrupted")
-    # The K that share a program share its compilation, and halving their restarts pays the sooner.
-    result = fit_in_slots(key, x, count, weights, options, n_slots, n_fits)
+    result = fit_one()
     deviance = -2 * float(result.log_likelihood)
     bic = deviance + size * float(np.log(weights.sum()))
     mixture, data = as_data(with_spares(result.mixture, n_slots), x, weights)

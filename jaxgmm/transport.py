@@ -12,7 +12,7 @@ from jax import Array, lax, nn
 
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
-from jaxgmm.checks import float_dtype
+from jaxgmm.arrays import float_dtype
 from jaxgmm.covariances import Dense, Diagonal
 
 _MOST_PATHS = 4

@@ -1,0 +1,145 @@
+"""How arrays and tables of every make become arrays of real numbers, and what their columns are called."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+
+@jax.tree_util.register_static
+class Names(tuple[str, ...]):
+    """Names of the columns, in their order; static in a pytree."""
+
+    __slots__ = ()
+
+
+class Table(NamedTuple):
+    """Rows on the host, and what their columns are called.
+
+    Attributes:
+        rows: (N, D), in whatever real dtype they came.
+        names: of the columns, where they have any.
+    """
+
+    rows: np.ndarray
+    names: Names | None
+
+
+def names_of(x: Any) -> Names | None:
+    """What a table calls its columns; None for an array, or where a column has no text for a name."""
+    columns: Any = getattr(x, "column_names", None)  # pyarrow, whose `columns` are the data
+    columns = getattr(x, "columns", None) if columns is None else columns
+    try:
+        names = Names(columns)
+    except TypeError:
+        return None
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def column_label(column: int, names: Names | None = None) -> str:
+    """A column as messages call it: by its place, and by its name where it has one."""
+    return f"column {column}" if names is None else f"column {column} ({names[column]!r})"
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether any leaf is a JAX tracer, whose value cannot be looked at."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def as_numbers(value: Any, name: str) -> np.ndarray | Array:
+    """An array of floats or integers: JAX arrays as they are, everything else through NumPy.
+
+    Raises:
+        TypeError: for what holds no real numbers, or holds them sparsely or masked; a table's column is named.
+    """
+    if isinstance(value, jax.Array):
+        kind = _kind(value.dtype)
+        if kind not in "fiub":
+            raise TypeError(f"{name} must hold real numbers, not {value.dtype}")
+        return value
+    if hasattr(value, "nnz") and hasattr(value, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix; pass {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.getmaskarray(value).any():
+            raise TypeError(f"{name} is a masked array with masked entries; drop those rows or fill them first")
+        value = value.data
+    array = _through_numpy(value, name)
+    if array.dtype == object and hasattr(value, "to_numpy"):
+        array = _from_nullable(value, array)
+    kind = _kind(array.dtype)
+    if kind not in "fiub":
+        _name_the_column(value, name)
+        raise TypeError(f"{name} must hold real numbers, but has dtype {array.dtype}{_HINTS.get(kind, '')}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_floats(value: Any, name: str, *like: Any) -> Array:
+    """A JAX array in the widest floating dtype among it and `like`; never narrower than float32."""
+    array = as_numbers(value, name)
+    return jnp.asarray(array, float_dtype(array, *like))
+
+
+def float_dtype(*arrays: Any) -> Any:
+    """float64 if an array has it and JAX allows it, else float32."""
+    wide = any(array.dtype == np.float64 for array in arrays)
+    return jnp.float64 if wide and jax.config.jax_enable_x64 else jnp.float32  # pyright: ignore
+
+
+_HINTS = {
+    "O": ": objects; convert to float first",
+    "U": ": strings; convert to float first",
+    "S": ": strings; convert to float first",
+    "T": ": strings; convert to float first",
+    "M": ": dates; convert to numbers first, e.g. days since an origin",
+    "m": ": durations; convert to numbers first, e.g. divide by one day",
+    "c": ": complex; pass real and imaginary parts as columns",
+    "V": ": records; convert them with numpy.lib.recfunctions.structured_to_unstructured first",
+}
+
+
+def _through_numpy(value: Any, name: str) -> np.ndarray:
+    if hasattr(value, "collect") and not hasattr(value, "__array__"):
+        raise TypeError(f"{name} is a table that is not computed yet; pass {name}.collect()")
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
+
+
+def _name_the_column(table: Any, name: str) -> None:
+    """Raise for the first column of a table that holds no numbers."""
+    names = names_of(table)
+    if names is None or len(set(names)) < len(names):
+        return
+    for column, title in enumerate(names):
+        try:
+            as_numbers(table[title], name)
+        except TypeError as error:
+            found = str(error).partition("but has dtype ")[2] or "no numbers"
+            raise TypeError(
+                f"{column_label(column, names)} of {name} must hold real numbers, but has dtype {found}; "
+                f"or leave the column out"
+            ) from None
+
+
+def _kind(dtype: Any) -> str:
+    return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
+
+
+def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:
+    """Columns of pandas' nullable numbers arrive as objects; strings stay as they are."""
+    if any(isinstance(entry, str | bytes) for entry in array.ravel()[:1000]):
+        return array
+    try:
+        return table.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        return array
