@@ -1,0 +1,106 @@
+"""Mixtures and fits in files: one `.npz`, written whole or not at all, and read only where it is whole.
+
+NumPy alone can read them. `numpy.load(path)` has an array for each leaf, named by its path in the pytree:
+"log_weights", "means" and "covs.cholesky" or "covs.scale" (the factors L of Σ = L Lᵀ) of a mixture;
+"mixture.means", "objective", "restarts.status" and so on of a fit. The first member, `header.json`, is JSON:
+
+    {"format": "jaxgmm", "version": 1, "kind": "mixture" or "result", "covariance_type": a name in `FAMILIES`,
+     "feature_names": [a name for each column] or null, "arrays": {leaf: [dtype, shape], ...}}
+
+Arrays are "<f4", "<f8", "<i4" or "<i8" in C order, in files of NumPy's format 1.0; a `Status` outside an array is an
+"<i8". Members are not compressed and dated 1980, so that equal values make equal files.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm._types import FitResult, Mixture, Status
+from jaxgmm.arrays import is_traced
+from jaxgmm.persistence import archive, layout
+
+
+def save(path: str | os.PathLike[str], value: Mixture | FitResult) -> None:
+    """Write a mixture or a fit to a file.
+
+    It goes to a temporary file beside it, which is forced to the disk and then renamed: whatever happens, the path
+    has the old file or the new one. A process killed meanwhile may leave a file `.jaxgmm-*` behind.
+
+    Args:
+        path: where to, customarily `*.npz`; taken as it is. A file there is replaced, and keeps its permissions.
+        value: a `Mixture` or a `FitResult`, single or stacked by `vmap`.
+
+    Raises:
+        TypeError: if the value is something else, or is being traced by JAX.
+        ValueError: if it is no valid mixture (a fit that is `NONFINITE` or `COLLAPSED` may hold anything), its family
+            is not in `jaxgmm.FAMILIES`, its numbers are neither float32 nor float64, or the file would have 4 GiB;
+            or if there is something at the path that is not a regular file.
+        OSError: from the file system.
+    """
+    if not isinstance(value, Mixture | FitResult):
+        raise TypeError(f"save takes a Mixture or a FitResult, not {type(value).__name__}")
+    if is_traced(value):
+        raise TypeError("value is being traced by JAX: return it from the traced function, and save it outside")
+    members = layout.encode(jax.tree.map(np.asarray, jax.device_get(value)))
+    archive.replace(path, members)
+
+
+def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitResult:
+    """Read what `save` wrote.
+
+    A file is not trusted: it takes no more memory than its own size, nothing in it is unpickled, and every byte
+    around the numbers must be the one that `save` writes there.
+
+    Args:
+        path: the file.
+        dtype: float32 or float64, to convert to; None keeps what is in the file.
+
+    Returns:
+        The mixture or the fit, equal to the saved one to the last bit.
+
+    Raises:
+        ValueError: if the file is truncated, altered, of another version or no valid mixture; or if it holds float64
+            while JAX has float64 disabled, and dtype does not ask for float32. The path is named.
+        OSError: from the file system.
+    """
+    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32, float64 or None, not {dtype!r}")
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{str(path)!r} cannot be loaded: it is not a regular file")
+    with open(path, "rb") as file:
+        try:
+            return _on_device(layout.decode(file), dtype)
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from None
+
+
+def _on_device(value: Any, dtype: Any) -> Any:
+    """The same value in JAX's arrays, none of which loses a digit unless `dtype` asks for it."""
+    wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+    def convert(leaf: np.ndarray) -> np.ndarray:
+        if leaf.dtype.kind == "f" and dtype is not None:
+            with np.errstate(over="ignore", under="ignore"):
+                leaf = leaf.astype(dtype)
+        if leaf.dtype == np.int64 and not wide and np.all(np.abs(leaf) < 1 << 31):
+            leaf = leaf.astype(np.int32)
+        if leaf.dtype.itemsize == 8 and not wide:
+            raise ValueError(
+                f"it holds {leaf.dtype}, and JAX would round that: jax.config.update('jax_enable_x64', True) first, "
+                "or round it on purpose with load(path, dtype='float32')"
+            )
+        return leaf
+
+    is_enumerated = isinstance(value, FitResult) and value.status.dtype == np.int64 and value.status.ndim == 0
+    converted = jax.tree.map(convert, value)
+    layout.check_values(converted)
+    converted = jax.tree.map(jnp.asarray, converted)
+    # `fit` gives a `Status`, `run` an int32 that may be traced.
+    return converted._replace(status=Status(int(value.status))) if is_enumerated else converted
