@@ -1,0 +1,141 @@
+"""A mixture as a distrax distribution, and back: `pip install 'jaxgmm[distrax]'`.
+
+The distribution is the mixture itself, not distrax's own of the same components: its log-density takes rows a chunk at
+a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; a component of weight zero and a row far away
+leave gradients finite; and draws have derivatives in every parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import distrax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm import distributions
+from jaxgmm._types import Mixture
+from jaxgmm.covariances import Dense, Diagonal
+
+
+class GaussianMixture(distrax.Distribution):
+    """A mixture as a distribution over rows (D,).
+
+    A pytree, whose leaves are the mixture's. A mixture stacked along axes B has the batch shape B.
+
+    Attributes:
+        mixture: the mixture.
+    """
+
+    def __init__(self, mixture: Mixture) -> None:
+        """Wrap a mixture; see `to_distribution`."""
+        super().__init__()
+        self.mixture = mixture
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """(D,)."""
+        return (self.mixture.n_features,)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """B."""
+        return distributions.batch_shape(self.mixture)
+
+    @property
+    def dtype(self) -> Any:
+        """Of the rows."""
+        return self.mixture.means.dtype
+
+    def _sample_n(self, key: Array, n: int) -> Array:
+        return distributions.draw(key, self.mixture, (n,))
+
+    def log_prob(self, value: Any) -> Array:
+        """Log-density of rows (..., *B, D); see `jaxgmm.log_prob`."""
+        return distributions.log_prob(self.mixture, value)
+
+    def mean(self) -> Array:
+        """Mean of the whole mixture, (*B, D)."""
+        return distributions.moments(self.mixture)[0]
+
+    def variance(self) -> Array:
+        """Variances of the columns, (*B, D)."""
+        return jnp.diagonal(self.covariance(), axis1=-2, axis2=-1)
+
+    def covariance(self) -> Array:
+        """Covariance of the whole mixture, (*B, D, D)."""
+        return distributions.moments(self.mixture)[1]
+
+    @property
+    def mixture_distribution(self) -> distrax.Distribution:
+        """The components' weights, as a categorical distribution."""
+        return distrax.Categorical(logits=self.mixture.log_weights)
+
+    @property
+    def components_distribution(self) -> distrax.Distribution:
+        """The components, with the batch shape (*B, K)."""
+        means, covs = self.mixture.means, self.mixture.covs
+        if isinstance(covs, Dense):
+            return distrax.MultivariateNormalTri(
+                means, jnp.broadcast_to(covs.cholesky, (*means.shape, means.shape[-1]))
+            )
+        return distrax.MultivariateNormalDiag(means, jnp.broadcast_to(covs.scale, means.shape))
+
+
+def to_distribution(mixture: Mixture) -> GaussianMixture:
+    """A mixture as a distrax distribution.
+
+    For distrax's own, `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
+
+    Args:
+        mixture: the mixture, single or stacked by `vmap`.
+
+    Returns:
+        The distribution: batch shape () or the stack's, event shape (D,).
+
+    Raises:
+        TypeError: if `mixture` is something else.
+    """
+    return GaussianMixture(distributions.check_mixture(mixture))
+
+
+def from_distribution(distribution: distrax.Distribution, *, covariance_type: Any = None) -> Mixture:
+    """The mixture that a distrax distribution is.
+
+    Args:
+        distribution: from `to_distribution`; or a `MixtureSameFamily` of distrax's multivariate normal distributions
+            (triangular, of a full covariance, diagonal, diagonal plus low rank), or of `Normal`: a row inside
+            `Independent`, by itself one column.
+        covariance_type: a name or a family, to project the mixture onto. None is the family with the fewest
+            parameters that holds the covariances; under a trace their shapes decide alone.
+
+    Returns:
+        The mixture.
+
+    Raises:
+        TypeError: if the distribution, or a component, is of another kind.
+        ValueError: if it holds NaN, or a covariance that is not positive definite.
+    """
+    if isinstance(distribution, GaussianMixture):
+        return distributions.projected(distribution.mixture, covariance_type)
+    if not isinstance(distribution, distrax.MixtureSameFamily):
+        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
+    logits = distribution.mixture_distribution.logits_parameter()  # pyright: ignore[reportAttributeAccessIssue]
+    return distributions.assemble(logits, *_gaussian(distribution.components_distribution), covariance_type)
+
+
+def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
+    """Means, (*B, K, D), and factors of the covariances of normal components."""
+    kind, n_axes = type(component), len(component.event_shape)
+    if issubclass(kind, distrax.MultivariateNormalTri) and component.is_lower:
+        return component.mean(), Dense(component.scale_tri)
+    if issubclass(kind, distrax.MultivariateNormalDiag):
+        return component.mean(), Diagonal(component.scale_diag)
+    if issubclass(kind, distrax.MultivariateNormalFromBijector):
+        return component.mean(), Dense(jnp.linalg.cholesky(component.covariance()))
+    inner = component.distribution if issubclass(kind, distrax.Independent) else component
+    if issubclass(type(inner), distrax.Normal) and n_axes == 1:
+        return component.mean(), Diagonal(component.stddev())
+    if issubclass(kind, distrax.Normal):
+        return component.mean()[..., None], Diagonal(component.stddev()[..., None])
+    raise TypeError(f"components must be normal distributions over rows, not {type(inner).__name__}")

@@ -1,0 +1,175 @@
+"""What other libraries ask of a distribution, and a mixture of what theirs hold: the part that their doors share.
+
+Mixtures may be stacked along batch axes B, as `vmap` leaves them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm import algebra, density
+from jaxgmm._protocols import Family
+from jaxgmm._types import Mixture
+from jaxgmm.arrays import as_floats, float_dtype, is_traced
+from jaxgmm.checks import as_key
+from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.families import DIAG, FULL, SPHERICAL, TIED, family_of
+from jaxgmm.mixtures import project
+from jaxgmm.reparameterised import sample_reparameterised
+
+
+def check_mixture(mixture: Any) -> Mixture:
+    """Ask for a mixture.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture must be a Mixture, not {type(mixture).__name__}")
+    return mixture
+
+
+def batch_shape(mixture: Mixture) -> tuple[int, ...]:
+    """B, the axes that the mixture is stacked along."""
+    return mixture.means.shape[:-2]
+
+
+def log_prob(mixture: Mixture, x: Any) -> Array:
+    """Log-densities of rows x (..., *B, D), or broadcast to that: (..., *B)."""
+    batch = batch_shape(mixture)
+    if not batch:
+        return density.log_prob(mixture, x)
+    shape = jnp.broadcast_shapes(jnp.shape(x)[:-1], batch)
+    rows = jnp.broadcast_to(x, (*shape, jnp.shape(x)[-1])).reshape(-1, math.prod(batch), jnp.shape(x)[-1])
+    return jax.vmap(density.log_prob, (0, 1), 1)(_in_line(mixture), rows).reshape(shape)
+
+
+def draw(seed: Any, mixture: Mixture, shape: tuple[int, ...]) -> Array:
+    """Rows (*shape, *B, D), with derivatives in the mixture; see `sample_reparameterised`.
+
+    Args:
+        seed: a key, typed or raw, or an integer.
+        mixture: the mixture.
+        shape: how many.
+    """
+    if isinstance(seed, int | np.integer):
+        seed = jax.random.key(int(seed))
+    elif isinstance(seed, np.ndarray | jax.Array) and not jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        seed = jax.random.wrap_key_data(jnp.asarray(seed))
+    key = as_key(seed)
+    batch, n = batch_shape(mixture), math.prod(shape)
+    if not batch:
+        return sample_reparameterised(key, mixture, n).reshape(*shape, mixture.n_features)
+    keys = jax.random.split(key, math.prod(batch))
+    rows = jax.vmap(lambda key, one: sample_reparameterised(key, one, n), out_axes=1)(keys, _in_line(mixture))
+    return rows.reshape(*shape, *batch, mixture.n_features)
+
+
+def moments(mixture: Mixture) -> tuple[Array, Array]:
+    """Means, (*B, D), and covariances, (*B, D, D), of whole mixtures."""
+    each = algebra.total_moments
+    for _ in batch_shape(mixture):
+        each = jax.vmap(each)
+    return each(mixture)
+
+
+def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: Any = None) -> Mixture:
+    """A mixture of Gaussian components, in the family with the fewest parameters that holds them.
+
+    What can be seen of a tracer is its shape; of concrete factors also which numbers are zero, and which equal.
+
+    Args:
+        logits: log π_k up to a constant, (*B, K).
+        means: μ_k, (*B, K, D).
+        covs: factors of Σ_k, without axes, or with axes of 1, where they are shared. Diagonals may be negative.
+        covariance_type: a name or a family, to project the mixture onto; None keeps the tightest.
+
+    Raises:
+        ValueError: if a number is NaN, a mean infinite, or a covariance not positive definite.
+    """
+    logits, means = as_floats(logits, "logits"), as_floats(means, "loc")
+    (factors,) = jax.tree.leaves(covs)
+    dtype = float_dtype(logits, means, as_floats(factors, "scale"))
+    logits, means, factors = (jnp.asarray(array, dtype) for array in (logits, means, factors))
+    core = 3 if isinstance(covs, Dense) else 2
+    factors = factors.reshape(*[1] * (core - factors.ndim), *factors.shape)
+    if isinstance(covs, Dense):
+        signs = jnp.sign(jnp.diagonal(factors, axis1=-2, axis2=-1))
+        scales, factors = jnp.abs(signs), jnp.tril(factors) * signs[..., None, :]
+    else:
+        scales = factors = jnp.abs(factors)
+    if not is_traced(logits, means, factors):
+        # NaN fails every comparison.
+        sound = jnp.all(logits < jnp.inf) & jnp.all(jnp.isfinite(means)) & jnp.all(jnp.isfinite(factors))
+        if not (sound & jnp.all(scales > 0)):
+            raise ValueError("the distribution holds NaN or infinity, or a covariance that is not positive definite")
+    n_components, n_features = means.shape[-2:]
+    covs = type(covs)(factors)  # pyright: ignore[reportArgumentType]
+    family = _tightest(covs, n_components, n_features)
+    covs = _held(covs, family, n_features)
+    core = 3 if isinstance(covs, Dense) else 2
+    (factors,) = jax.tree.leaves(covs)
+    batch = jnp.broadcast_shapes(logits.shape[:-1], means.shape[:-2], factors.shape[:-core])
+    n_distinct = 1 if family == TIED else n_components
+    factors = jnp.broadcast_to(factors, (*batch, n_distinct, *factors.shape[1 - core :]))
+    mixture = Mixture(
+        log_weights=jnp.broadcast_to(jax.nn.log_softmax(logits), (*batch, n_components)),
+        means=jnp.broadcast_to(means, (*batch, n_components, n_features)),
+        covs=type(covs)(factors),  # pyright: ignore[reportArgumentType]
+        family=family,
+    )
+    return projected(mixture, covariance_type)
+
+
+def projected(mixture: Mixture, covariance_type: Any) -> Mixture:
+    """The mixture, stacked or not, projected onto a family; None leaves it as it is."""
+    if covariance_type is None:
+        return mixture
+    family = family_of(covariance_type)
+
+    def onto(mixture: Mixture) -> Mixture:
+        return project(mixture, family)
+
+    for _ in batch_shape(mixture):
+        onto = jax.vmap(onto)
+    return onto(mixture)
+
+
+def _tightest(covs: Dense | Diagonal, n_components: int, n_features: int) -> Family:
+    """Of the families that hold the covariances as they are, the one with the fewest parameters."""
+    is_concrete = not is_traced(covs)
+    (factors,) = jax.tree.leaves(covs)
+    first = factors[..., :1, :, :] if isinstance(covs, Dense) else factors[..., :1, :]
+    shared = covs.count == 1 or bool(is_concrete and jnp.all(factors == first))
+    if isinstance(covs, Dense):
+        above = np.tril_indices(n_features, -1)
+        diagonal = n_features == 1 or bool(is_concrete and jnp.all(factors[..., above[0], above[1]] == 0))
+        scales = jnp.diagonal(factors, axis1=-2, axis2=-1)
+    else:
+        diagonal, scales = True, factors
+    common = diagonal and (scales.shape[-1] == 1 or bool(is_concrete and jnp.all(scales == scales[..., :1])))
+    able = {FULL: True, TIED: shared, DIAG: diagonal, SPHERICAL: common}
+    return min((family for family in able if able[family]), key=lambda it: it.n_parameters(n_components, n_features))
+
+
+def _held(covs: Dense | Diagonal, family: Family, n_features: int) -> Dense | Diagonal:
+    """The same covariances as a family holds them, but for axes of 1."""
+    if family in (FULL, TIED):
+        if isinstance(covs, Diagonal):
+            covs = Dense(covs.scale[..., :, None] * jnp.eye(n_features, dtype=covs.scale.dtype))
+        return Dense(covs.cholesky[..., :1, :, :]) if family == TIED else covs
+    scales = jnp.diagonal(covs.cholesky, axis1=-2, axis2=-1) if isinstance(covs, Dense) else covs.scale
+    columns = 1 if family == SPHERICAL else n_features
+    return Diagonal(jnp.broadcast_to(scales[..., :columns], (*scales.shape[:-1], columns)))
+
+
+def _in_line(mixture: Mixture) -> Mixture:
+    """Stacked along one axis."""
+    lead = len(batch_shape(mixture))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[lead:]), mixture)

@@ -1,0 +1,142 @@
+"""A mixture as a numpyro distribution, and back: `pip install 'jaxgmm[numpyro]'`.
+
+The distribution is the mixture itself, not numpyro's own of the same components: its log-density takes rows a chunk
+at a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; a component of weight zero and a row far away
+leave gradients finite; and draws have derivatives in every parameter, so that a mixture can be a guide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.distributions.util import validate_sample
+
+from jaxgmm import distributions
+from jaxgmm._types import Mixture
+from jaxgmm.covariances import Dense, Diagonal
+
+
+class GaussianMixture(dist.Distribution):
+    """A mixture as a distribution over rows (D,), to `numpyro.sample`.
+
+    A pytree, whose leaves are the mixture's. A mixture stacked along axes B has the batch shape B.
+
+    Attributes:
+        mixture: the mixture.
+    """
+
+    arg_constraints: dict[str, Any] = {}
+    pytree_data_fields = ("mixture",)
+    support: Any = dist.constraints.real_vector
+
+    def __init__(self, mixture: Mixture, *, validate_args: bool | None = None) -> None:
+        """Wrap a mixture; see `to_distribution`."""
+        self.mixture = mixture
+        shape = distributions.batch_shape(mixture)
+        super().__init__(batch_shape=shape, event_shape=(mixture.n_features,), validate_args=validate_args)
+
+    def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Rows, (*sample_shape, *B, D), with derivatives in the mixture; see `jaxgmm.sample_reparameterised`."""
+        return distributions.draw(key, self.mixture, sample_shape)
+
+    @validate_sample
+    def log_prob(self, value: Any, intermediates: Any = None) -> Array:
+        """Log-density of rows (..., *B, D); see `jaxgmm.log_prob`."""
+        return distributions.log_prob(self.mixture, value)
+
+    @property
+    def mean(self) -> Array:
+        """Mean of the whole mixture, (*B, D)."""
+        return distributions.moments(self.mixture)[0]
+
+    @property
+    def variance(self) -> Array:
+        """Variances of the columns, (*B, D)."""
+        return jnp.diagonal(self.covariance_matrix, axis1=-2, axis2=-1)
+
+    @property
+    def covariance_matrix(self) -> Array:
+        """Covariance of the whole mixture, (*B, D, D)."""
+        return distributions.moments(self.mixture)[1]
+
+    @property
+    def mixture_size(self) -> int:
+        """Number of components K."""
+        return self.mixture.n_components
+
+    @property
+    def mixing_distribution(self) -> Any:
+        """The components' weights, as a categorical distribution."""
+        # Validation has no room for a log-weight of −∞.
+        return dist.CategoricalLogits(self.mixture.log_weights, validate_args=False)
+
+    @property
+    def component_distribution(self) -> dist.Distribution:
+        """The components, with the batch shape (*B, K)."""
+        means, covs = self.mixture.means, self.mixture.covs
+        if isinstance(covs, Dense):
+            return dist.MultivariateNormal(means, scale_tril=covs.cholesky)
+        return dist.Normal(means, covs.scale).to_event(1)
+
+
+def to_distribution(mixture: Mixture, *, validate_args: bool | None = None) -> GaussianMixture:
+    """A mixture as a numpyro distribution.
+
+    For numpyro's own, `MixtureSameFamily(it.mixing_distribution, it.component_distribution)`.
+
+    Args:
+        mixture: the mixture, single or stacked by `vmap`.
+        validate_args: as numpyro's distributions take it.
+
+    Returns:
+        The distribution: batch shape () or the stack's, event shape (D,).
+
+    Raises:
+        TypeError: if `mixture` is something else.
+    """
+    return GaussianMixture(distributions.check_mixture(mixture), validate_args=validate_args)
+
+
+def from_distribution(distribution: dist.Distribution, *, covariance_type: Any = None) -> Mixture:
+    """The mixture that a numpyro distribution is.
+
+    Args:
+        distribution: from `to_distribution`; or a `MixtureSameFamily` of `MultivariateNormal` (however parametrised),
+            `LowRankMultivariateNormal`, or `Normal`: a row after `to_event(1)`, by itself one column.
+        covariance_type: a name or a family, to project the mixture onto. None is the family with the fewest
+            parameters that holds the covariances; under a trace their shapes decide alone.
+
+    Returns:
+        The mixture.
+
+    Raises:
+        TypeError: if the distribution, or a component, is of another kind.
+        ValueError: if it holds NaN, or a covariance that is not positive definite.
+    """
+    if isinstance(distribution, GaussianMixture):
+        return distributions.projected(distribution.mixture, covariance_type)
+    if not isinstance(distribution, dist.MixtureSameFamily):
+        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
+    mixing = distribution.mixing_distribution
+    logits = mixing.logits if isinstance(mixing, dist.CategoricalLogits) else jnp.log(mixing.probs)
+    return distributions.assemble(logits, *_gaussian(distribution.component_distribution), covariance_type)
+
+
+def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
+    """Means, (*B, K, D), and factors of the covariances of normal components."""
+    inner: Any = component
+    while isinstance(inner, dist.Independent | dist.ExpandedDistribution):
+        inner = inner.base_dist
+    kind, n_axes, shape = type(inner), component.event_dim, component.batch_shape + component.event_shape
+    if issubclass(kind, dist.MultivariateNormal):
+        return jnp.broadcast_to(inner.loc, shape), Dense(inner.scale_tril)
+    if issubclass(kind, dist.LowRankMultivariateNormal):
+        return jnp.broadcast_to(inner.loc, shape), Dense(jnp.linalg.cholesky(inner.covariance_matrix))
+    if issubclass(kind, dist.Normal) and n_axes == 1:
+        return jnp.broadcast_to(inner.loc, shape), Diagonal(inner.scale)
+    if issubclass(kind, dist.Normal) and n_axes == 0:
+        return jnp.broadcast_to(inner.loc, shape)[..., None], Diagonal(jnp.asarray(inner.scale)[..., None])
+    raise TypeError(f"components must be normal distributions over rows, not {kind.__name__}")

@@ -1,0 +1,157 @@
+"""A mixture as a distribution of TensorFlow Probability's JAX substrate, and back: `pip install 'jaxgmm[tfp]'`.
+
+The distribution is the mixture itself, not TFP's own of the same components: its log-density takes rows a chunk at a
+time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; a component of weight zero and a row far away
+leave gradients finite; and draws have derivatives in every parameter, for every family.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from tensorflow_probability.substrates import jax as tfp
+
+from jaxgmm import distributions
+from jaxgmm._types import Mixture
+from jaxgmm.covariances import Dense, Diagonal
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+@jax.tree_util.register_pytree_node_class
+class GaussianMixture(tfd.Distribution):
+    """A mixture as a distribution over rows (D,).
+
+    A pytree, whose leaves are the mixture's. A mixture stacked along axes B has the batch shape B.
+
+    Attributes:
+        mixture: the mixture.
+    """
+
+    def __init__(self, mixture: Mixture, validate_args: bool = False, name: str = "GaussianMixture") -> None:
+        """Wrap a mixture; see `to_distribution`."""
+        self.mixture = mixture
+        super().__init__(
+            # What unflattens a pytree may have no arrays in its place.
+            dtype=getattr(mixture.means, "dtype", None),
+            reparameterization_type=tfd.FULLY_REPARAMETERIZED,
+            validate_args=validate_args,
+            allow_nan_stats=True,
+            parameters={"mixture": mixture, "validate_args": validate_args, "name": name},
+            name=name,
+        )
+
+    def tree_flatten(self) -> tuple[tuple[Mixture], tuple[bool, str]]:
+        """For JAX: the mixture, and what is static."""
+        return (self.mixture,), (self.validate_args, self.name)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[bool, str], children: tuple[Any]) -> GaussianMixture:
+        """For JAX: the inverse of `tree_flatten`."""
+        return cls(*children, *static)
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+        return {}
+
+    def _event_shape(self) -> Any:
+        return (self.mixture.n_features,)
+
+    def _event_shape_tensor(self) -> Any:
+        return jnp.asarray(self._event_shape(), jnp.int32)
+
+    def _batch_shape(self) -> Any:
+        return distributions.batch_shape(self.mixture)
+
+    def _sample_n(self, n: Any, seed: Any = None) -> Array:
+        return distributions.draw(seed, self.mixture, (int(n),))
+
+    def _log_prob(self, x: Any) -> Array:
+        return distributions.log_prob(self.mixture, x)
+
+    def _mean(self) -> Array:
+        return distributions.moments(self.mixture)[0]
+
+    def _variance(self) -> Array:
+        return jnp.diagonal(self._covariance(), axis1=-2, axis2=-1)
+
+    def _covariance(self) -> Array:
+        return distributions.moments(self.mixture)[1]
+
+    def _default_event_space_bijector(self) -> Any:
+        return tfb.Identity(validate_args=self.validate_args)
+
+    @property
+    def mixture_distribution(self) -> Any:
+        """The components' weights, as a categorical distribution."""
+        return tfd.Categorical(logits=self.mixture.log_weights)
+
+    @property
+    def components_distribution(self) -> Any:
+        """The components, with the batch shape (*B, K)."""
+        means, covs = self.mixture.means, self.mixture.covs
+        if isinstance(covs, Dense):
+            return tfd.MultivariateNormalTriL(means, covs.cholesky)
+        return tfd.MultivariateNormalDiag(means, jnp.broadcast_to(covs.scale, means.shape))
+
+
+def to_distribution(mixture: Mixture, *, validate_args: bool = False) -> GaussianMixture:
+    """A mixture as a distribution of TFP's JAX substrate.
+
+    For TFP's own, `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
+
+    Args:
+        mixture: the mixture, single or stacked by `vmap`.
+        validate_args: as TFP's distributions take it.
+
+    Returns:
+        The distribution: batch shape () or the stack's, event shape (D,).
+
+    Raises:
+        TypeError: if `mixture` is something else.
+    """
+    return GaussianMixture(distributions.check_mixture(mixture), validate_args=validate_args)
+
+
+def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixture:
+    """The mixture that a distribution of TFP's JAX substrate is.
+
+    Args:
+        distribution: from `to_distribution`; or a `MixtureSameFamily` of TFP's multivariate normal distributions, or
+            of `Normal`: a row inside `Independent`, by itself one column.
+        covariance_type: a name or a family, to project the mixture onto. None is the family with the fewest
+            parameters that holds the covariances; under a trace their shapes decide alone.
+
+    Returns:
+        The mixture.
+
+    Raises:
+        TypeError: if the distribution, or a component, is of another kind.
+        ValueError: if it holds NaN, or a covariance that is not positive definite.
+    """
+    if isinstance(distribution, GaussianMixture):
+        return distributions.projected(distribution.mixture, covariance_type)
+    if not isinstance(distribution, tfd.MixtureSameFamily):
+        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
+    logits = distribution.mixture_distribution.logits_parameter()
+    return distributions.assemble(logits, *_gaussian(distribution.components_distribution), covariance_type)
+
+
+def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
+    """Means, (*B, K, D), and factors of the covariances of normal components."""
+    if isinstance(component, tfd.MultivariateNormalLinearOperator):
+        scale = component.scale
+        if isinstance(scale, tfp.tf2jax.linalg.LinearOperatorDiag | tfp.tf2jax.linalg.LinearOperatorIdentity):
+            return component.mean(), Diagonal(component.stddev())
+        if isinstance(scale, tfp.tf2jax.linalg.LinearOperatorLowerTriangular):
+            return component.mean(), Dense(scale.to_dense())
+        return component.mean(), Dense(jnp.linalg.cholesky(component.covariance()))
+    inner = component.distribution if isinstance(component, tfd.Independent) else component
+    if isinstance(inner, tfd.Normal) and len(component.event_shape) == 1:
+        return component.mean(), Diagonal(component.stddev())
+    if isinstance(component, tfd.Normal):
+        return component.mean()[..., None], Diagonal(component.stddev()[..., None])
+    raise TypeError(f"components must be normal distributions over rows, not {type(inner).__name__}")

@@ -1,0 +1,299 @@
+"""Mixtures as other libraries' distributions, and back."""
+
+import importlib
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.covariances import Dense, Diagonal
+from tests import cases
+from tests.conftest import DTYPES
+
+EXTRAS = {"numpyro": "numpyro", "distrax": "distrax", "tfp": "tensorflow_probability.substrates.jax"}
+DTYPE = DTYPES[0]
+DIGITS = {"rtol": cases.tolerance(DTYPE, 10), "atol": cases.tolerance(DTYPE, 10)}
+
+
+def opened(name):
+    """A door, or the reason why it is shut."""
+    with warnings.catch_warnings():
+        # TFP asks JAX for names that are on their way out.
+        warnings.simplefilter("ignore")
+        try:
+            importlib.import_module(EXTRAS[name])
+        except ModuleNotFoundError:
+            pytest.skip(f"the extra {name!r} is not installed")
+        except AttributeError as error:
+            pytest.skip(f"this version of {EXTRAS[name]} cannot be imported with jax {jax.__version__}: {error}")
+        return importlib.import_module(f"jaxgmm.{name}")
+
+
+@pytest.fixture(params=EXTRAS)
+def door(request):
+    return opened(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _their_promotion():
+    """The other libraries mix ranks and dtypes freely, and use names that JAX deprecates."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def native(distribution):
+    """The library's own mixture of the same components."""
+    if hasattr(distribution, "component_distribution"):
+        import numpyro.distributions as dist
+
+        return dist.MixtureSameFamily(distribution.mixing_distribution, distribution.component_distribution)
+    library = importlib.import_module("distrax" if "distrax" in type(distribution).__module__ else "jaxgmm.tfp")
+    same_family = getattr(library, "tfd", library).MixtureSameFamily
+    return same_family(distribution.mixture_distribution, distribution.components_distribution)
+
+
+def statistic(distribution, name):
+    """Numpyro's are properties, the others' methods."""
+    names = (name, f"{name}_matrix") if name == "covariance" else (name,)
+    found = next(getattr(distribution, name) for name in names if hasattr(distribution, name))
+    return found() if callable(found) else found
+
+
+def draws(distribution, key, shape):
+    if hasattr(distribution, "component_distribution"):
+        return distribution.sample(key, shape)
+    return distribution.sample(seed=key, sample_shape=shape)
+
+
+def stack(mixtures):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures)
+
+
+@pytest.mark.parametrize("family", cases.FAMILIES)
+def test_density_and_moments_are_ours_and_theirs(door, family):
+    mixture, _ = cases.mixture(family, dtype=DTYPE)
+    x, _ = cases.rows(dtype=DTYPE)
+    distribution = door.to_distribution(mixture)
+    theirs = native(distribution)
+    assert tuple(distribution.batch_shape) == () and tuple(distribution.event_shape) == (3,)
+    assert jnp.asarray(distribution.log_prob(x)).dtype == DTYPE
+    np.testing.assert_array_equal(distribution.log_prob(x), jaxgmm.log_prob(mixture, x))
+    np.testing.assert_array_equal(distribution.log_prob(x[0]), jaxgmm.log_prob(mixture, x[0]))
+    np.testing.assert_allclose(distribution.log_prob(x), theirs.log_prob(x), **DIGITS)
+    mean, covariance = jaxgmm.total_moments(mixture)
+    np.testing.assert_array_equal(statistic(distribution, "covariance"), covariance)
+    for name, ours in (("mean", mean), ("variance", np.diagonal(covariance))):
+        np.testing.assert_array_equal(statistic(distribution, name), ours)
+        np.testing.assert_allclose(statistic(theirs, name), ours, **DIGITS)
+
+
+def test_draws_are_ours_and_have_derivatives(door):
+    mixture, _ = cases.mixture("full", dtype=DTYPE)
+    distribution, key = door.to_distribution(mixture), jax.random.key(3)
+    x = draws(distribution, key, (4, 5))
+    assert x.shape == (4, 5, 3) and x.dtype == DTYPE
+    np.testing.assert_array_equal(x.reshape(20, 3), jaxgmm.sample(key, mixture, 20)[0])
+    np.testing.assert_array_equal(draws(distribution, jax.random.key_data(key), (4, 5)), x)
+    assert draws(distribution, key, ()).shape == (3,)
+    # All means shifted alike, all rows follow.
+    slope = jax.grad(lambda it: jnp.sum(draws(it, key, (4, 5))))(distribution).mixture.means
+    np.testing.assert_allclose(slope.sum(axis=0), np.full(3, 20.0), rtol=cases.tolerance(DTYPE, 8))
+
+
+def test_distributions_are_pytrees(door):
+    mixture, _ = cases.mixture("tied", dtype=DTYPE)
+    x, _ = cases.rows(dtype=DTYPE)
+    distribution = door.to_distribution(mixture)
+    assert len(jax.tree.leaves(distribution)) == 3
+    slope = jax.jit(jax.grad(lambda it: it.log_prob(x).sum()))(distribution)
+    expected = jax.grad(jaxgmm.log_likelihood)(mixture, x)
+    for ours, theirs in zip(jax.tree.leaves(slope.mixture), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=cases.tolerance(DTYPE, 8), atol=10 * DIGITS["atol"])
+
+
+def test_a_component_without_weight_and_a_far_row_have_finite_gradients(door):
+    mixture, _ = cases.mixture("diag", dtype=DTYPE)
+    log_weights = jnp.log(jnp.asarray([0.5, 0.5, 0.0], DTYPE))
+    mixture = jaxgmm.Mixture(log_weights, mixture.means, mixture.covs, mixture.family)
+    x = jnp.asarray([[0.0, 0.0, 0.0], [1e12, 0.0, 0.0]], DTYPE)
+    value, slope = jax.value_and_grad(lambda it: it.log_prob(x).sum())(door.to_distribution(mixture))
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def test_stacks_have_a_batch_shape(door):
+    mixtures = [cases.mixture("full", dtype=DTYPE, seed=seed)[0] for seed in range(2)]
+    x, _ = cases.rows(dtype=DTYPE)
+    distribution = door.to_distribution(stack(mixtures))
+    assert tuple(distribution.batch_shape) == (2,) and tuple(distribution.event_shape) == (3,)
+    expected = np.stack([jaxgmm.log_prob(mixture, x) for mixture in mixtures], axis=1)
+    np.testing.assert_allclose(distribution.log_prob(x[:, None, :]), expected, **DIGITS)
+    np.testing.assert_allclose(distribution.log_prob(np.stack([x, x], axis=1)), expected, **DIGITS)
+    np.testing.assert_allclose(native(distribution).log_prob(x[:, None, :]), expected, **DIGITS)
+    assert distribution.log_prob(x[0]).shape == (2,)
+    rows = draws(distribution, jax.random.key(0), (30,))
+    assert rows.shape == (30, 2, 3) and not np.array_equal(rows[:, 0], rows[:, 1])
+    np.testing.assert_allclose(statistic(distribution, "mean"), statistic(native(distribution), "mean"), **DIGITS)
+    assert statistic(distribution, "covariance").shape == (2, 3, 3)
+    back = door.from_distribution(native(distribution))
+    np.testing.assert_allclose(back.means, distribution.mixture.means)
+    np.testing.assert_allclose(jax.vmap(lambda it: it.covariances)(back)[1], mixtures[1].covariances, **DIGITS)
+
+
+@pytest.mark.parametrize("family", cases.FAMILIES)
+def test_and_back(door, family):
+    mixture, _ = cases.mixture(family, dtype=DTYPE)
+    distribution = door.to_distribution(mixture)
+    assert door.from_distribution(distribution) is mixture
+    back = door.from_distribution(native(distribution))
+    assert back.covariance_type == family and back.means.dtype == DTYPE
+    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(mixture), strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, **DIGITS)
+    projected = door.from_distribution(native(distribution), covariance_type="VII")
+    assert projected.covariance_type == "spherical"
+    np.testing.assert_allclose(projected.covariances, jaxgmm.project(mixture, "spherical").covariances, **DIGITS)
+
+
+def test_under_a_trace_shapes_decide(door):
+    mixture, _ = cases.mixture("spherical", dtype=DTYPE)
+    theirs = native(door.to_distribution(mixture))
+    seen = jax.jit(door.from_distribution)(theirs)
+    assert seen.covariance_type in ("diag", "spherical")
+    np.testing.assert_allclose(seen.covariances, mixture.covariances, **DIGITS)
+    slope = jax.grad(lambda it: jaxgmm.log_prob(door.from_distribution(it), np.zeros(3, DTYPE)))(theirs)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def test_another_kind_is_refused(door):
+    with pytest.raises(TypeError, match="Mixture, not"):
+        door.to_distribution(3)
+    with pytest.raises(TypeError, match="mixture of normal"):
+        door.from_distribution(object())
+
+
+def test_numpyros_parametrisations_come_back():
+    door = opened("numpyro")
+    import numpyro.distributions as dist
+
+    mixture, _ = cases.mixture("full", dtype=DTYPE)
+    means, weights = mixture.means, dist.Categorical(probs=mixture.weights)
+    forms = [
+        (dist.MultivariateNormal(means, covariance_matrix=mixture.covariances), "full"),
+        (dist.MultivariateNormal(means, precision_matrix=mixture.precisions), "full"),
+        (dist.MultivariateNormal(means, scale_tril=mixture.covs.cholesky[0]), "tied"),
+        (dist.MultivariateNormal(jnp.zeros((3, 3)), scale_tril=mixture.covs.cholesky), "full"),
+        (dist.MultivariateNormal(jnp.zeros(3), jnp.diag(jnp.arange(1.0, 4.0))).expand([3]), "tied"),
+        (dist.MultivariateNormal(means, jnp.eye(3) * jnp.arange(1.0, 4.0)[:, None, None]), "spherical"),
+        (dist.LowRankMultivariateNormal(means, jnp.ones((3, 3, 1)), jnp.arange(1.0, 10.0).reshape(3, 3)), "full"),
+        (dist.Normal(means, jnp.arange(1.0, 10.0).reshape(3, 3)).to_event(1), "diag"),
+        (dist.Normal(means, jnp.asarray([[1.0], [2.0], [3.0]])).to_event(1), "spherical"),
+        (dist.Normal(0.0, 2.0).expand([3, 3]).to_event(1), "spherical"),
+        (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)).to_event(1).expand([3]), "tied"),
+        (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)), "full"),
+    ]
+    for components, family in forms:
+        theirs = dist.MixtureSameFamily(weights, components)
+        back = door.from_distribution(theirs)
+        assert back.covariance_type == family, components
+        x, _ = cases.rows(dtype=DTYPE)
+        expected = theirs.log_prob(x) if components.event_dim else theirs.log_prob(x[:, 0])
+        found = jaxgmm.log_prob(back, x if components.event_dim else x[:, :1])
+        np.testing.assert_allclose(found, expected, rtol=1e-4 if DTYPE == np.float32 else 1e-9)
+    with pytest.raises(TypeError, match="not Laplace"):
+        door.from_distribution(dist.MixtureSameFamily(weights, dist.Laplace(jnp.arange(3.0), 1.0)))
+    with pytest.raises(ValueError, match="NaN"):
+        nothing = dist.Normal(jnp.full(3, jnp.nan), 1.0, validate_args=False)
+        door.from_distribution(dist.MixtureSameFamily(weights, nothing))
+    empty = dist.MixtureSameFamily(dist.Categorical(probs=jnp.asarray([1.0, 0.0, 0.0])), forms[0][0])
+    assert np.isneginf(door.from_distribution(empty).log_weights[1])
+
+
+@pytest.mark.parametrize("name", ["distrax", "tfp"])
+def test_the_others_parametrisations_come_back(name):
+    door = opened(name)
+    library = door.tfd if name == "tfp" else importlib.import_module("distrax")
+    triangular = library.MultivariateNormalTriL if name == "tfp" else library.MultivariateNormalTri
+    mixture, _ = cases.mixture("full", dtype=DTYPE)
+    means, scales = mixture.means, jnp.arange(1, 10, dtype=DTYPE).reshape(3, 3)
+    normal = library.Normal(means, scales)
+    forms = [
+        (triangular(means, mixture.covs.cholesky), "full"),
+        (triangular(means, -mixture.covs.cholesky), "full"),
+        (library.MultivariateNormalFullCovariance(means, mixture.covariances), "full"),
+        (triangular(means, jnp.broadcast_to(mixture.covs.cholesky[0], (3, 3, 3))), "tied"),
+        (library.MultivariateNormalDiag(means, scales), "diag"),
+        (library.MultivariateNormalDiag(means, jnp.ones_like(scales) * scales[:, :1]), "spherical"),
+        (library.Independent(normal, 1), "diag"),
+        (library.Normal(means[:, 0], scales[:, 0]), "full"),
+    ]
+    weights = library.Categorical(logits=mixture.log_weights)
+    x, _ = cases.rows(dtype=DTYPE)
+    for components, family in forms:
+        theirs = library.MixtureSameFamily(weights, components)
+        back = door.from_distribution(theirs)
+        assert back.covariance_type == family, components
+        is_row = len(components.event_shape) == 1
+        found = jaxgmm.log_prob(back, x if is_row else x[:, :1])
+        np.testing.assert_allclose(found, theirs.log_prob(x if is_row else x[:, 0]), rtol=10 * DIGITS["rtol"])
+
+
+def test_a_mixture_observes_rows_in_a_numpyro_model():
+    door = opened("numpyro")
+    import numpyro
+    import numpyro.distributions as dist
+    from numpyro import handlers
+    from numpyro.infer.util import log_density
+
+    mixture, _ = cases.mixture("full", dtype=DTYPE)
+    x, _ = cases.rows(dtype=DTYPE)
+
+    def model(x):
+        shift = numpyro.sample("shift", dist.Normal(jnp.zeros(3, DTYPE), 1.0).to_event(1))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", door.to_distribution(jaxgmm.affine(mixture, 1.0, shift)), obs=x)
+
+    def value(shift):
+        return log_density(model, (x,), {}, {"shift": shift})[0]
+
+    at = jnp.full(3, 0.5, DTYPE)
+    prior = dist.Normal(jnp.zeros(3, DTYPE), 1.0).log_prob(at).sum()
+    np.testing.assert_allclose(value(at) - prior, jaxgmm.log_likelihood(mixture, x - 0.5), rtol=DIGITS["rtol"] * 10)
+    assert np.isfinite(jax.jit(jax.grad(value))(at)).all()
+    with handlers.seed(rng_seed=0), numpyro.plate("rows", 7):
+        assert numpyro.sample("x", door.to_distribution(mixture)).shape == (7, 3)
+    assert door.to_distribution(mixture).has_rsample
+
+
+def test_a_mixture_is_a_base_for_transformations():
+    for name in ("distrax", "tfp"):
+        door = opened(name)
+        library = door.tfd if name == "tfp" else importlib.import_module("distrax")
+        mixture, _ = cases.mixture("full", dtype=DTYPE)
+        x, _ = cases.rows(dtype=DTYPE)
+        if name == "tfp":
+            moved = library.TransformedDistribution(door.to_distribution(mixture), door.tfb.Shift(jnp.ones(3, DTYPE)))
+        else:
+            shift = library.Block(library.ScalarAffine(jnp.ones(3, DTYPE)), 1)
+            moved = library.Transformed(door.to_distribution(mixture), shift)
+        np.testing.assert_allclose(moved.log_prob(x), jaxgmm.log_prob(mixture, x - 1), rtol=DIGITS["rtol"] * 10)
+
+
+def test_assembling_keeps_to_shapes_under_a_trace():
+    from jaxgmm.distributions import assemble
+
+    logits, means = np.zeros(2), np.arange(6.0).reshape(2, 3)
+    for covs, traced, concrete in (
+        (Dense(np.broadcast_to(np.eye(3), (2, 3, 3))), "full", "spherical"),
+        (Dense(np.eye(3)), "tied", "spherical"),
+        (Diagonal(np.asarray([[1.0], [2.0]])), "spherical", "spherical"),
+        (Diagonal(np.ones((2, 3))), "diag", "spherical"),
+    ):
+        assert assemble(logits, means, covs).covariance_type == concrete
+        assert jax.jit(assemble)(logits, means, covs).covariance_type == traced
+    with pytest.raises(ValueError, match="not positive definite"):
+        assemble(logits, means, Diagonal(np.asarray([[1.0], [0.0]])))
