@@ -1,0 +1,165 @@
+"""Climbs to the optimum, beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from jaxgmm._types import FitResult, Status
+from jaxgmm.plotting.colours import INK, PALE, palette
+from jaxgmm.plotting.legends import legend as add_legend
+from jaxgmm.plotting.views import as_axes
+
+_ENDS = {
+    Status.CONVERGED: "o",
+    Status.MAX_ITER: ">",
+    Status.NONFINITE: "x",
+    Status.COLLAPSED: "v",
+    Status.INTERRUPTED: "s",
+    Status.STOPPED: "d",
+}
+"""How the end of a climb is marked."""
+
+_DASHES = ("-", "--", "-.")
+
+
+class Climb(NamedTuple):
+    """One climb as a curve.
+
+    Attributes:
+        place: iterations or passes, (n,).
+        objective: after each, (n,).
+        status: how it ended.
+    """
+
+    place: np.ndarray
+    objective: np.ndarray
+    status: Status
+
+
+def traces(
+    results: Mapping[str, FitResult] | FitResult,
+    ax: Axes | None = None,
+    *,
+    against: str = "passes",
+    best: float | None = None,
+    n_rows: float | None = None,
+    legend: bool = True,
+) -> Axes:
+    """How climbs came to the optimum: the gap of the objective to the best, on a log scale.
+
+    Each ends with a mark for its status. What rounding hides, eps·|best|, is a dotted line, and smaller gaps lie on
+    it. The objective that is itself the best has no gap that is known, and is left off.
+
+    Args:
+        results: fits by name, or one; those of a `vmap` are drawn as one thin line each.
+        ax: where to draw; None makes a figure.
+        against: "passes" over the data, by which EM and line searches compare, a fit's spread evenly over its
+            iterations; or "iterations".
+        best: the objective to measure from; None is the best of all that neither collapsed nor failed.
+        n_rows: by which to divide the gap, so that it is in the unit of `tol`; None leaves the total.
+        legend: whether to name the fits and their ends.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError: if `results` holds something else.
+        ValueError: if it is empty, no objective is finite, or `against` is not known.
+    """
+    named = {"": results} if isinstance(results, FitResult) else results
+    if not isinstance(named, Mapping) or not all(isinstance(result, FitResult) for result in named.values()):
+        raise TypeError('results must be a FitResult, or a dict of them such as {"EM": result}')
+    if against not in ("passes", "iterations"):
+        raise ValueError(f"against must be 'passes' or 'iterations', not {against!r}")
+    climbs = {name: _climbs(result, against) for name, result in named.items()}
+    known = best is not None
+    best = float(best) if best is not None else _best([climb for own in climbs.values() for climb in own])
+    eps = max(np.finfo(np.asarray(result.objective).dtype).eps for result in named.values())
+    unit = 1.0 if n_rows is None else float(n_rows)
+    rounding = float(eps) * max(abs(best), 1e-30) / unit
+    ax = as_axes(ax)
+    ax.set_yscale("log")
+    ax.axhline(rounding, color=PALE, ls=":", lw=1, label="_rounding")
+    keys = []
+    for place, ((name, own), colour) in enumerate(zip(climbs.items(), palette(len(climbs)), strict=True)):
+        style = {"color": colour, "ls": _DASHES[place % len(_DASHES)]}
+        thin = len(own) > 1
+        for climb in own:
+            gap = _gap(climb.objective, best, known, rounding * unit) / unit
+            ax.plot(climb.place, gap, lw=0.9 if thin else 1.6, alpha=0.7 if thin else 1, label=name, **style)
+            last = np.flatnonzero(np.isfinite(gap))[-1:]
+            ax.plot(climb.place[last], gap[last], _ENDS[climb.status], color=colour, ms=5 if thin else 7)
+        keys.append(Line2D([], [], lw=1.6, **style, label=_described(name, own, against)))
+    ends = dict.fromkeys(climb.status for own in climbs.values() for climb in own)
+    keys += [Line2D([], [], ls="", marker=_ENDS[s], color=INK, label=_said(s)) for s in ends]
+    keys.append(Line2D([], [], color=PALE, ls=":", lw=1, label="rounding"))
+    per_row = "" if n_rows is None else ", per row"
+    ax.set(
+        xlabel="passes over the data" if against == "passes" else "iterations",
+        ylabel=f"objective below the best{per_row}",
+    )
+    if legend:
+        add_legend(ax, "", keys)
+    return ax
+
+
+def _climbs(result: FitResult, against: str) -> list[Climb]:
+    """Its climb, or those that it stacks."""
+    history = np.asarray(result.history, np.float64)
+    history = history.reshape(-1, history.shape[-1])
+    ends = (result.objective, result.n_iter, result.n_passes, result.status)
+    objective, n_iter, n_passes, status = (np.ravel(np.asarray(end)) for end in ends)
+    return [
+        Climb(
+            *_course(history[r], float(objective[r]), int(n_iter[r]), int(n_passes[r]), against), Status(int(status[r]))
+        )
+        for r in range(len(history))
+    ]
+
+
+def _course(
+    history: np.ndarray, objective: float, n_iter: int, n_passes: int, against: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations or passes, and the objective after each; of a climb without iterations, its end."""
+    seen = history[:n_iter] if n_iter else np.array([objective])
+    place = np.arange(1.0, n_iter + 1) if n_iter else np.zeros(1)
+    if against == "passes":
+        # The first pass is the start's.
+        place = 1 + place * (n_passes - 1) / max(n_iter, 1)
+    return place, np.where(np.isfinite(seen), seen, np.nan)
+
+
+def _best(climbs: list[Climb]) -> float:
+    failed = (Status.COLLAPSED, Status.NONFINITE)
+    sound = [climb for climb in climbs if climb.status not in failed] or climbs
+    seen = np.concatenate([climb.objective for climb in sound] or [np.zeros(0)])
+    if not np.isfinite(seen).any():
+        raise ValueError("results hold no finite objective" if climbs else "results is empty")
+    return float(np.nanmax(seen))
+
+
+def _gap(objective: np.ndarray, best: float, known: bool, rounding: float) -> np.ndarray:
+    """Best less objective, at least `rounding`; NaN where it has no logarithm."""
+    gap = best - objective
+    itself = gap == 0
+    if not known and itself.sum() == 1 < len(gap):
+        gap[itself] = np.nan
+    # A climb to a singularity may pass the best.
+    return np.where(gap < -rounding, np.nan, np.maximum(gap, rounding))
+
+
+def _described(name: str, climbs: list[Climb], against: str) -> str:
+    """What a fit took, the median of several."""
+    took = f"{np.median([climb.place[-1] for climb in climbs]):.0f} {against}"
+    if len(climbs) > 1:
+        took = f"{len(climbs)} climbs, median {took}"
+    return f"{name}: {took}" if name else took
+
+
+def _said(status: Status) -> str:
+    return status.name.lower().replace("_", " ")

@@ -1,0 +1,66 @@
+"""Keys, names and notes beside what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+
+from jaxgmm.plotting.colours import INK, palette
+from jaxgmm.plotting.views import Components, View
+
+_LONG, _MANY = 6, 20
+"""Entries of a legend that find room inside, and components of which one is still read."""
+
+
+def legend(owner: Any, title: str, keys: Sequence[Artist]) -> Legend:
+    """A small legend, of axes or of a figure; a long one beside the axes, where the figure's layout makes room."""
+    options: dict[str, Any] = {"loc": "best" if isinstance(owner, Axes) else "upper right"}
+    roomy = isinstance(owner, Axes) and isinstance(owner.figure.get_layout_engine(), ConstrainedLayoutEngine)
+    if roomy and len(keys) > _LONG:
+        options = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "frameon": False}
+    return owner.legend(
+        handles=keys, title=title, fontsize="small", title_fontsize="small", alignment="left", **options
+    )
+
+
+def component_keys(components: Components) -> list[Line2D]:
+    """A dot for each component, with its number and weight; none where they are too many to read."""
+    numbers = components.numbers
+    if len(numbers) > _MANY:
+        return []
+    colours = palette(int(numbers.max()) + 1)[numbers]
+    named = zip(numbers, components.weights, colours, strict=True)
+    return [dot(f"{k}: {percent(weight)}", colour, 25) for k, weight, colour in named]
+
+
+def ellipse_key(coverage: tuple[float, ...]) -> Line2D:
+    """A line for what the ellipses hold."""
+    return Line2D([], [], color=INK, lw=1.3, label=f"{', '.join(map(percent, coverage))} inside")
+
+
+def dot(text: str, colour: Any, area: float) -> Line2D:
+    """A dot of some area in points², as `scatter` draws it."""
+    return Line2D([], [], ls="", marker="o", ms=area**0.5, mfc=tuple(colour), mew=0, label=text)
+
+
+def name_axes(view: View, ax: Axes) -> None:
+    """Names of the two columns on the axes."""
+    ax.set(xlabel=view.labels[0], ylabel=view.labels[1])
+
+
+def note_sample(view: View, ax: Axes) -> None:
+    """Say so where not all rows are drawn."""
+    if view.x is not None and len(view.drawn) < len(view.x):
+        note = f"{len(view.drawn):,} of {len(view.x):,} rows"
+        ax.annotate(note, (1, 1), (0, 3), "axes fraction", "offset points", ha="right", fontsize="x-small", color=INK)
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent: whole from ten on, two digits below."""
+    return f"{100 * fraction:.0f}%" if fraction >= 0.0995 else f"{100 * fraction:.2g}%"
