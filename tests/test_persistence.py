@@ -521,32 +521,76 @@ def test_what_is_loaded_is_what_would_be_saved(data, tmp_path):
 # Kill -9
 
 WRITER = """
-import importlib.util, sys
+import importlib.util, os, signal, sys
 spec = importlib.util.spec_from_file_location("archive", sys.argv[1])
 archive = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(archive)
-size = int(sys.argv[3])
+path, size, moment = sys.argv[2], int(sys.argv[3]), sys.argv[4]
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def die_after(function):
+    return lambda *arguments: die(function(*arguments))
+
+class Dying(bytes):
+    def __len__(self):
+        # Asked for between what was written before and what would be after.
+        return die() if sys._getframe(1).f_code.co_name == "write" else super().__len__()
+
+letters, content = (b"a", b"b"), lambda letter: letter * size
+if moment == "while writing":
+    letters, content = (b"b",), lambda letter: Dying(letter * size)
+elif moment != "anytime":
+    letters = (b"b",)
+    when, name = moment.split()
+    function = getattr(os, name)
+    setattr(os, name, die if when == "before" else die_after(function))
 print("ready", flush=True)
 while True:
-    for letter in (b"a", b"b"):
-        archive.replace(sys.argv[2], {"header.json": letter, "means.npy": letter * size})
+    for letter in letters:
+        archive.replace(path, {"header.json": letter, "means.npy": content(letter)})
 """
+
+
+def killed(path, size, moment, seconds=None):
+    """Run a writer until it is killed, and read what it leaves."""
+    arguments = [sys.executable, "-S", "-c", WRITER, archive.__file__, str(path), str(size), moment]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"ready\n"
+        if seconds is not None:
+            time.sleep(seconds)
+            writer.send_signal(signal.SIGKILL)
+    assert writer.returncode == -signal.SIGKILL
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        contents = archive.read(file, {"header.json": 1, "means.npy": size})
+    letter = bytes(contents["header.json"])
+    assert bytes(contents["means.npy"]) == letter * size
+    return letter
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [
+        ("while writing", b"a"),
+        ("before fsync", b"a"),
+        ("after fsync", b"a"),
+        ("before replace", b"a"),
+        ("after replace", b"b"),
+        ("before close", b"b"),
+    ],
+)
+def test_a_writer_killed_at_a_moment_leaves_the_old_file_or_the_new(moment, left, tmp_path):
+    path = tmp_path / "killed.npz"
+    written(path, {"header.json": b"a", "means.npy": b"a" * 1000})
+    assert killed(path, 1000, moment) == left
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
-    path, draws = tmp_path / "killed.npz", random.Random(0)
-    size, seen = 1 << 22, set()
-    for _ in range(12):
-        arguments = [sys.executable, "-S", "-c", WRITER, archive.__file__, str(path), str(size)]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout.readline() == b"ready\n"
-            time.sleep(draws.uniform(0.0, 0.08))
-            writer.send_signal(signal.SIGKILL)
-        if path.exists():
-            with open(path, "rb") as file:
-                contents = archive.read(file, {"header.json": 1, "means.npy": size})
-            letter = bytes(contents["header.json"])
-            assert bytes(contents["means.npy"]) == letter * size
-            seen.add(letter)
-    assert seen
+    draws = random.Random(0)
+    left = [killed(tmp_path / "killed.npz", 1 << 22, "anytime", draws.uniform(0.0, 0.08)) for _ in range(8)]
+    assert any(left)

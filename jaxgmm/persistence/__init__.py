@@ -36,6 +36,9 @@ def save(path: str | os.PathLike[str], value: Mixture | FitResult) -> None:
         path: where to, customarily `*.npz`; taken as it is. A file there is replaced, and keeps its permissions.
         value: a `Mixture` or a `FitResult`, single or stacked by `vmap`.
 
+    Returns:
+        Nothing; the file is on the disk.
+
     Raises:
         TypeError: if the value is something else, or is being traced by JAX.
         ValueError: if it is no valid mixture (a fit that is `NONFINITE` or `COLLAPSED` may hold anything), its family
