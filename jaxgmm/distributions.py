@@ -106,8 +106,8 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
         scales = factors = jnp.abs(factors)
     if not is_traced(logits, means, factors):
         # NaN fails every comparison.
-        sound = jnp.all(logits < jnp.inf) & jnp.all(jnp.isfinite(means)) & jnp.all(jnp.isfinite(factors))
-        if not (sound & jnp.all(scales > 0)):
+        sound = jnp.all(logits < jnp.inf) & jnp.all(jnp.max(logits, axis=-1) > -jnp.inf) & jnp.all(scales > 0)
+        if not (sound & jnp.all(jnp.isfinite(means)) & jnp.all(jnp.isfinite(factors))):
             raise ValueError("the distribution holds NaN or infinity, or a covariance that is not positive definite")
     n_components, n_features = means.shape[-2:]
     covs = type(covs)(factors)  # pyright: ignore[reportArgumentType]
