@@ -238,6 +238,42 @@ def test_components_without_weight_change_nothing(families, dtype):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outcomes))
 
 
+def scaled(mixture, scale, shift=0):
+    """The mixture of x·scale + shift."""
+    dtype = mixture.means.dtype
+    covs = jax.tree.map(lambda leaf: leaf * dtype.type(scale), mixture.covs)
+    return dataclasses.replace(mixture, means=mixture.means * dtype.type(scale) + dtype.type(shift), covs=covs)
+
+
+@pytest.mark.parametrize("families", [PAIRS[0], PAIRS[2]])
+def test_a_tight_mixture_beside_a_wide_one(families, dtype):
+    # Less than eps of a scale is no scale of 0.
+    p, q = pair(families, dtype)
+    ratio = 1e-10 if dtype == np.float32 else 1e-20
+    p, q = scaled(p, np.sqrt(ratio)), scaled(q, 1 / np.sqrt(ratio))
+    np.testing.assert_allclose(values(p, q), expected_closed(p, q), rtol=1e-4 if dtype == np.float32 else 1e-7)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes(p, q)))
+
+
+@pytest.mark.parametrize("families", [PAIRS[0], PAIRS[2]])
+def test_the_ends_of_the_dtypes_range_hold_no_nan(families, dtype):
+    p, q = pair(families, dtype)
+    tiny, huge, far = (1e-15, 1e15, 1e30) if dtype == np.float32 else (1e-150, 1e150, 1e200)
+    expected, unitless = values(p, q), np.array([0, 1, 3])
+    for scale in (tiny, huge):
+        found = values(scaled(p, scale), scaled(q, scale))
+        np.testing.assert_allclose(found[unitless], expected[unitless], rtol=100 * tolerance(dtype))
+        assert found[2] == 0 if scale == huge else found[2] > 1e35
+    absent = dataclasses.replace(q, log_weights=q.log_weights.at[1].set(-jnp.inf))
+    away = dataclasses.replace(absent, means=absent.means.at[1].set(far))
+    np.testing.assert_allclose(values(p, away), values(p, absent), rtol=10 * tolerance(dtype))
+    for one, other in ((scaled(p, tiny), scaled(q, tiny)), (p, scaled(q, 1, far)), (p, away)):
+        outcomes = values(one, other), slopes(one, other), sampled(KEY, one, scaled(other, 1))[1]
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outcomes))
+    found = kl_divergence(KEY, p, scaled(q, 1, far), n=50)
+    assert float(found.value) == float(found.standard_error) == np.inf
+
+
 def test_many_columns_neither_underflow_nor_overflow(dtype):
     means = np.random.default_rng(0).normal(size=(2, 300)).astype(dtype)
     expected = np.sum((means[0].astype(np.float64) - means[1]) ** 2) / 4
