@@ -94,28 +94,32 @@ def wasserstein(p: Mixture, q: Mixture) -> Transport:
         ValueError: if p and q have different numbers of columns.
     """
     p, q = as_pair(p, q)
-    costs = _costs(p, q)
-    plan, source_price, sink_price = lax.stop_gradient(_solve(*lax.stop_gradient((p.weights, q.weights, costs))))
+    there = jnp.isfinite(p.log_weights)[:, None] & jnp.isfinite(q.log_weights)[None, :]
+    unit, costs = _costs(p, q, there)
+    met = jnp.where(there, costs, 0.0)
+    plan, source_price, sink_price = lax.stop_gradient(_solve(*lax.stop_gradient((p.weights, q.weights, met))))
     # In value the last two terms are 0; in derivative they are what a unit more of each weight costs.
     squared = (
-        jnp.sum(plan * costs)
+        jnp.sum(plan * met)
         + jnp.sum(source_price * (p.weights - lax.stop_gradient(p.weights)))
         + jnp.sum(sink_price * (q.weights - lax.stop_gradient(q.weights)))
     )
     apart = squared != 0
-    distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
-    return Transport(distance=distance, plan=plan, costs=costs)
+    distance = unit * jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
+    return Transport(distance=distance, plan=plan, costs=unit * (unit * costs))
 
 
-def _costs(p: Mixture, q: Mixture) -> Array:
-    """W2² between components, (K, L)."""
-    first, second = np.indices((p.n_components, q.n_components))
+def _costs(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Array]:
+    """A power of two, (), near the largest length between components that are there, and W2² in that unit, (K, L)."""
+    first, second = np.indices(there.shape)
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel() + p.n_components)
-    if isinstance(a, Diagonal):
-        spread = jnp.sum((a.scale - b.scale) ** 2, axis=-1)
-    else:
-        spread = _bures(a.cholesky, b.cholesky)
-    return (spread + jnp.sum((mean - other_mean) ** 2, axis=-1)).reshape(first.shape)
+    shift, (factor,), (other_factor,) = mean - other_mean, jax.tree.leaves(a), jax.tree.leaves(b)
+    flat = [jnp.abs(lengths).reshape(there.size, -1) for lengths in (shift, factor, other_factor)]
+    largest = jnp.max(jnp.where(there.reshape(-1, 1), jnp.concatenate(flat, axis=1), 0.0))
+    unit = lax.stop_gradient(jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1]))
+    factor, other_factor, shift = factor / unit, other_factor / unit, shift / unit
+    spread = jnp.sum((factor - other_factor) ** 2, axis=-1) if isinstance(a, Diagonal) else _bures(factor, other_factor)
+    return unit, (spread + jnp.sum(shift**2, axis=-1)).reshape(there.shape)
 
 
 def _bures(a: Array, b: Array) -> Array:

@@ -157,6 +157,27 @@ def test_components_without_weight_carry_nothing(families, dtype):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes(p, q)))
 
 
+@pytest.mark.parametrize("families", [PAIRS[0], PAIRS[2]])
+def test_the_ends_of_the_dtypes_range_change_the_unit_alone(families, dtype):
+    p, q = pair(families, dtype)
+
+    def scaled(mixture, scale):
+        covs = jax.tree.map(lambda leaf: leaf * scale, mixture.covs)
+        return dataclasses.replace(mixture, means=mixture.means * scale, covs=covs)
+
+    expected, gradient = slopes(p, q)
+    for scale in np.array([1e-25, 1e25] if dtype == np.float32 else [1e-200, 1e200], dtype):
+        distance, slope = slopes(scaled(p, scale), scaled(q, scale))
+        np.testing.assert_allclose(distance / scale, expected, rtol=10 * tolerance(dtype))
+        for one, other in zip(slope, gradient, strict=True):
+            np.testing.assert_allclose(one.means, other.means, rtol=1e-4, atol=10 * tolerance(dtype))
+    # A component without weight sets no unit.
+    q = dataclasses.replace(q, log_weights=q.log_weights.at[1].set(-jnp.inf))
+    away = dataclasses.replace(q, means=q.means.at[1].set(np.finfo(dtype).max / 8))
+    np.testing.assert_allclose(slopes(p, away)[0], slopes(p, q)[0], rtol=10 * tolerance(dtype))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes(p, away)))
+
+
 def test_it_is_a_distance(dtype):
     p, q = pair(PAIRS[1], dtype)
     r, _ = cases.mixture("full", 4, 3, dtype, seed=5)
