@@ -176,9 +176,9 @@ def _conditionals(frame: _Frame, y: Array) -> _Conditionals:
     tail = ndtr(-distance)
     is_lower = jnp.sum(weights * jnp.where(near > 0, 1 - tail, tail), axis=0, keepdims=True) <= 0.5
     is_same_side = (near <= 0) == is_lower
-    log_across = logs[:, 1:] + log_scales + 0.5 * distance**2 + _HALF_LOG_TWO_PI
+    log_across = logs[:, 1:] + 0.5 * distance**2 + _HALF_LOG_TWO_PI
     across = jnp.exp(jnp.minimum(log_across, greatest)) * (1 - tail)
-    ratio = jnp.where(is_same_side, posterior * jnp.exp(log_scales) * _mills(distance, tail), across)
+    ratio = jnp.where(is_same_side, posterior * _mills(distance, tail), across) * jnp.exp(log_scales)
     return _Conditionals(weights, posterior, jnp.where(is_lower, ratio, -ratio), near / shrink[None, None, :])
 
 

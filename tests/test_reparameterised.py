@@ -241,6 +241,26 @@ def test_far_rows_gaps_and_absent_components_have_finite_derivatives(family, dty
     np.testing.assert_allclose(np.asarray(gradient.means)[[1, 8, 9], :2].sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["full", "diag"])
+def test_rows_move_alike_in_every_unit(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    rng = np.random.default_rng(0)
+    change = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), dtype), mixture)
+    x = jaxgmm.sample(jax.random.key(0), mixture, 200)[0]
+
+    @jax.jit
+    def moved(unit):
+        def scaled(tree):
+            covs = jax.tree.map(lambda leaf: leaf * unit, tree.covs)
+            return jaxgmm.Mixture(tree.log_weights, tree.means * unit, covs, tree.family)
+
+        return jax.jvp(lambda m: reparameterise(m, x * unit), (scaled(mixture),), (scaled(change),))[1] / unit
+
+    expected = moved(jnp.ones((), dtype))
+    for unit in np.array([1e-15, 1e15] if dtype == np.float32 else [1e-150, 1e150], dtype):
+        np.testing.assert_allclose(moved(unit), expected, atol=100 * cases.tolerance(dtype) * np.abs(expected).max())
+
+
 @pytest.mark.needs_x64
 def test_float32_keeps_its_digits_in_the_tails():
     wide, _ = cases.mixture("full")
