@@ -70,9 +70,7 @@ autosummary_generate = False
 python_maximum_signature_line_length = 88
 
 PUBLIC = {
-    name
-    for name, thing in vars(jaxgmm).items()
-    if not name.startswith("_") and not isinstance(thing, ModuleType)
+    name for name, thing in vars(jaxgmm).items() if not name.startswith("_") and not isinstance(thing, ModuleType)
 }
 
 

@@ -51,6 +51,8 @@ from jaxgmm.observed import Parameters as Parameters
 from jaxgmm.parameters import constrain as constrain
 from jaxgmm.parameters import log_det_jacobian as log_det_jacobian
 from jaxgmm.parameters import unconstrain as unconstrain
+from jaxgmm.persistence import load as load
+from jaxgmm.persistence import save as save
 from jaxgmm.priors import Ridge as Ridge
 from jaxgmm.progress import Report as Report
 from jaxgmm.reparameterised import reparameterise as reparameterise
