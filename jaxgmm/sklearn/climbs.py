@@ -1,0 +1,134 @@
+"""The fit that an estimator's parameters ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._types import FitResult, Mixture, Status
+from jaxgmm.arrays import float_dtype
+from jaxgmm.families import family_of
+from jaxgmm.fitting import fit
+from jaxgmm.initialise import initialize
+from jaxgmm.sklearn.conversion import arrays_of
+from jaxgmm.sklearn.regularisation import method_of
+from jaxgmm.sklearn.starts import METHODS, Given, as_given, start_from
+
+WARNINGS: dict[Any, str] = {
+    Status.MAX_ITER: "The best start had not converged after max_iter iterations: raise max_iter or tol.",
+    Status.COLLAPSED: "A component collapsed, to less than a row or to a singular covariance, from every start: lower "
+    "n_components, raise n_init, or set reg_covar.",
+}
+"""What to tell of a fit that ended so."""
+
+_FEWEST_TO_ESTIMATE = 3
+"""Iterations that EM needs to see its gains decay twice."""
+
+
+def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous: Mixture | None) -> FitResult:
+    """The best fit from the starts that are asked for.
+
+    Args:
+        asked: the estimator, whose parameters say how.
+        key: a typed key.
+        x: rows, (N, D).
+        weights: of the rows, (N,).
+        previous: the mixture to go on from, or None.
+
+    Returns:
+        The fit; from no iterations at all the start itself, of which nothing is known.
+
+    Raises:
+        ValueError: if parameters do not suit the data or each other.
+    """
+    family, n_components = family_of(asked.covariance_type), asked.n_components
+    named = METHODS[asked.init_params]
+    algorithm, prior = method_of(asked.reg_covar, x, weights, family)
+    given = as_given(
+        Given(asked.weights_init, asked.means_init, asked.precisions_init), n_components, x.shape[1], family
+    )
+
+    def climb(init: str | Mixture, n_init: int) -> FitResult:
+        return fit(
+            key,
+            x,
+            n_components,
+            weights,
+            covariance_type=family,
+            algorithm=algorithm,
+            prior=prior,
+            init=init,
+            n_init=n_init,
+            max_iter=asked.max_iter,
+            tol=asked.tol,
+            progress=bool(asked.verbose),
+        )
+
+    def start(key: Array) -> Mixture:
+        if given is not None and given.whole:
+            return start_from(given, None, family)
+        drawn = initialize(key, x, n_components, weights, method=named, covariance_type=family, prior=prior)
+        return drawn if given is None else start_from(given, drawn, family)
+
+    if previous is None and given is None and asked.max_iter > 0:
+        return climb(named, asked.n_init)
+    n_starts = 1 if asked.max_iter == 0 or (given is not None and given.whole) else asked.n_init
+    starts = [previous] if previous is not None else [start(key) for key in jax.random.split(key, n_starts)]
+    if asked.max_iter == 0:
+        return _unclimbed(starts[0], float_dtype(x))
+    fits = []
+    for mixture in starts:
+        fits.append(climb(mixture, 1))
+        if fits[-1].status is Status.INTERRUPTED:
+            break
+    failed = (Status.COLLAPSED, Status.NONFINITE)
+    best = max(fits, key=lambda fitted: (fitted.status not in failed, float(fitted.objective)))
+    return best if previous is None else _settled(best, asked.lower_bound_, asked.tol, float(weights.sum()))
+
+
+def _settled(fitted: FitResult, before: float, tol: float, mass: float) -> FitResult:
+    """A fit that went on for too few iterations to estimate what remains has converged where all of them gain little.
+
+    So that a loop over `fit` with `warm_start` and one iteration at a time ends.
+    """
+    short = fitted.status is Status.MAX_ITER and int(fitted.n_iter) < _FEWEST_TO_ESTIMATE
+    little = float(fitted.objective) / mass - before < tol
+    return fitted._replace(status=Status.CONVERGED) if short and little else fitted  # pyright: ignore[reportArgumentType]
+
+
+def _unclimbed(start: Mixture, dtype: Any) -> FitResult:
+    unknown = jnp.asarray(-jnp.inf, dtype)
+    return FitResult(
+        mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), start),
+        log_likelihood=unknown,
+        objective=unknown,
+        n_iter=jnp.asarray(0),
+        n_passes=jnp.asarray(0),
+        status=Status.MAX_ITER,  # pyright: ignore[reportArgumentType]
+        history=jnp.zeros(0, dtype),
+    )
+
+
+def attributes_of(fitted: FitResult, mass: float) -> dict[str, Any]:
+    """The attributes that scikit-learn gives a fitted estimator.
+
+    Args:
+        fitted: the fit.
+        mass: Σw, which lower bounds are told per unit of.
+
+    Raises:
+        ValueError: if the fit ended in NaN.
+    """
+    if fitted.status is Status.NONFINITE:
+        raise ValueError("every start ended in NaN: scale X, lower n_components, or raise reg_covar")
+    n_iter = int(fitted.n_iter)
+    return arrays_of(fitted.mixture) | {
+        "converged_": fitted.status is Status.CONVERGED,
+        "n_iter_": n_iter,
+        "lower_bound_": float(fitted.objective) / mass,
+        "lower_bounds_": (np.asarray(fitted.history[:n_iter], np.float64) / mass).tolist(),
+    }

@@ -1,0 +1,134 @@
+"""Mixtures from scikit-learn's fitted models, and back."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import check_is_fitted
+
+from jaxgmm._types import Mixture
+from jaxgmm.arrays import float_dtype
+from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.families import family_of
+from jaxgmm.scaling import to_host
+
+_SHARED_TYPES = ("full", "tied", "diag", "spherical")
+
+
+def from_sklearn(model: Any) -> Mixture:
+    """The mixture of a fitted estimator, scikit-learn's or this library's.
+
+    It is built in float64 from `precisions_cholesky_`, the factors that scikit-learn evaluates densities with:
+    Σ = L Lᵀ with L = U⁻ᵀ, where Σ⁻¹ = U Uᵀ. So the densities are the same to rounding, however close to singular the
+    covariances are.
+
+    Args:
+        model: a fitted `GaussianMixture`, or anything with its attributes; a `BayesianGaussianMixture` gives the
+            mixture of its expected parameters.
+
+    Returns:
+        The mixture, in float64 if JAX allows it and the means are float64, else in float32.
+
+    Raises:
+        NotFittedError: if the model is not fitted.
+        ValueError: if its arrays do not have the shapes of its `covariance_type`.
+    """
+    check_is_fitted(model)
+    weights, means, roots = (np.asarray(a) for a in (model.weights_, model.means_, model.precisions_cholesky_))
+    mixture = mixture_of(weights, means, roots, model.covariance_type)
+    dtype = float_dtype(means)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(dtype)), mixture)
+
+
+def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covariance_type: Any) -> Mixture:
+    """A mixture on the host, in float64, from arrays as scikit-learn holds them.
+
+    Args:
+        weights: π_k, (K,).
+        means: μ_k, (K, D).
+        roots: factors of the precisions, as in `precisions_cholesky_`.
+        covariance_type: a name or a family.
+
+    Raises:
+        ValueError: if shapes do not match.
+    """
+    family = family_of(covariance_type)
+    expected = family.shape(*means.shape)
+    if roots.shape != expected or weights.shape != means.shape[:1]:
+        raise ValueError(
+            f"with means_ {means.shape} and covariance_type {family.name!r}, weights_ must be {means.shape[:1]} and "
+            f"precisions_cholesky_ {expected}, not {weights.shape} and {roots.shape}"
+        )
+    with jax.enable_x64(True):
+        if family.statistic.products:
+            upper = jnp.asarray(roots, jnp.float64).reshape(-1, means.shape[1], means.shape[1])
+            covs = Dense(Dense(jnp.swapaxes(upper, -1, -2)).inverse())
+        else:
+            covs = Diagonal(1 / np.asarray(roots, np.float64).reshape(len(means), -1))  # pyright: ignore
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(weights.astype(np.float64))
+    return to_host(Mixture(log_weights, means, covs, family))  # pyright: ignore[reportArgumentType]
+
+
+def arrays_of(mixture: Mixture) -> dict[str, np.ndarray]:
+    """A mixture as scikit-learn's attributes, computed in float64 and rounded to the mixture's dtype."""
+    family, host = mixture.family, to_host(mixture)
+    with jax.enable_x64(True):
+        inverse = np.asarray(host.covs.inverse())
+    if family.statistic.products:
+        factors, roots = host.covs.cholesky, np.swapaxes(inverse, -1, -2)
+        covariances, precisions = (root @ np.swapaxes(root, -1, -2) for root in (factors, roots))
+    else:
+        roots = inverse
+        covariances, precisions = host.covs.scale**2, inverse**2
+    shape = family.shape(mixture.n_components, mixture.n_features)
+    arrays = {
+        "weights_": np.exp(host.log_weights),
+        "means_": host.means,
+        "covariances_": covariances.reshape(shape),
+        "precisions_": precisions.reshape(shape),
+        "precisions_cholesky_": roots.reshape(shape),
+    }
+    return {name: np.asarray(array, mixture.means.dtype) for name, array in arrays.items()}
+
+
+def to_sklearn(model: Any) -> GaussianMixture:
+    """scikit-learn's own estimator, fitted, from a mixture or from this library's estimator.
+
+    Arrays keep the mixture's dtype. Precisions are computed in float64 from its factors, and then rounded.
+
+    Args:
+        model: a `Mixture`, or a fitted `jaxgmm.sklearn.GaussianMixture`. The parameters and attributes of an
+            estimator are carried over, a `reg_covar` of None as scikit-learn's default; a mixture is as one not yet
+            iterated on, not converged and with a lower bound of −∞.
+
+    Returns:
+        The estimator, which needs this library no more.
+
+    Raises:
+        NotFittedError: if the estimator is not fitted.
+        TypeError: if it is neither.
+        ValueError: if scikit-learn does not have the mixture's covariance type.
+    """
+    if isinstance(model, Mixture):
+        if model.covariance_type not in _SHARED_TYPES:
+            raise ValueError(
+                f"scikit-learn has no covariance_type {model.covariance_type!r}: use jaxgmm.project(mixture, 'full')"
+            )
+        parameters = {"n_components": model.n_components, "covariance_type": model.covariance_type}
+        course = {"converged_": False, "n_iter_": 0, "lower_bound_": -np.inf, "lower_bounds_": []}
+        attributes = arrays_of(model) | course | {"n_features_in_": model.n_features}
+    elif hasattr(model, "get_params"):
+        check_is_fitted(model)
+        parameters = {name: value for name, value in model.get_params().items() if value is not None}
+        attributes = copy.deepcopy({name: value for name, value in vars(model).items() if name.endswith("_")})
+    else:
+        raise TypeError(f"to_sklearn takes a Mixture or a fitted estimator, not {type(model).__name__}")
+    converted = GaussianMixture(**parameters)
+    vars(converted).update(attributes)
+    return converted

@@ -1,0 +1,258 @@
+"""The estimator: scikit-learn's names, shapes and habits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as ScikitLearns
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from jaxgmm._types import Status
+from jaxgmm.checks import as_count, as_weights
+from jaxgmm.criteria import aic, bic
+from jaxgmm.density import log_prob, predict, responsibilities, score
+from jaxgmm.sampling import sample
+from jaxgmm.sklearn.climbs import WARNINGS, attributes_of, climbed
+from jaxgmm.sklearn.conversion import from_sklearn
+from jaxgmm.sklearn.rows import bucket, in_bucket
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):
+    """scikit-learn's mixture of Gaussians, fitted and evaluated by this library.
+
+    The fit is `jaxgmm.fit`. Rows in float64 are fitted and evaluated in float64, rows in float32 in float32, whether
+    JAX has x64 on or not: its configuration stays as it is. Attributes are NumPy arrays.
+
+    Attributes:
+        weights_: π_k, (K,).
+        means_: μ_k, (K, D).
+        covariances_: "full" (K, D, D), "tied" (D, D), "diag" (K, D), "spherical" (K,).
+        precisions_: their inverses, in the same shape.
+        precisions_cholesky_: upper triangular U with Σ⁻¹ = U Uᵀ, or reciprocal standard deviations, in the same shape.
+        converged_: whether the best start converged, to a mixture that has not collapsed.
+        n_iter_: its iterations.
+        lower_bound_: its log-likelihood per unit weight, or what is less where `reg_covar` is given.
+        lower_bounds_: the same after each iteration.
+        n_features_in_: D.
+        feature_names_in_: names of the columns, (D,), where X is a table and they are strings.
+    """
+
+    _parameter_constraints = ScikitLearns._parameter_constraints | {
+        "reg_covar": [*ScikitLearns._parameter_constraints["reg_covar"], None]
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float | None = None,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+    ):
+        """Hold the parameters; `fit` checks them.
+
+        Args:
+            n_components: K.
+            covariance_type: "full", "tied", "diag" or "spherical".
+            tol: log-likelihood still to be gained per unit weight, by estimate, below which to stop. (scikit-learn
+                asks for the gain of the last step, which can be as small far from the optimum.)
+            reg_covar: a variance that is added to every covariance, in the squared units of X, as in scikit-learn; the
+                E-step minds it too, so that there is an objective, which never falls. None, the default, is `Ridge()`:
+                too weak to be seen, and the same in any units. 0 is maximum likelihood.
+            max_iter: most iterations of a start; 0 stays at the start.
+            n_init: number of starts.
+            init_params: "kmeans", "k-means++", "random" or "random_from_data".
+            weights_init: π_k to start from, (K,). What is not given is drawn as `init_params` says.
+            means_init: μ_k to start from, (K, D); each takes the rest from the drawn component nearest to it.
+            precisions_init: Σ_k⁻¹ to start from, in the shape of `precisions_`.
+            random_state: an integer, a NumPy `RandomState`, or None for other draws each time.
+            warm_start: whether `fit` goes on from the mixture that it came to last.
+            verbose: above 0 shows progress.
+            verbose_interval: checked, and not used: progress has its own pace.
+        """
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
+        """Fit to rows.
+
+        Args:
+            X: rows, (N, D).
+            y: not used.
+            sample_weight: non-negative weights, (N,); a row of weight zero counts as left out.
+
+        Returns:
+            The estimator itself. It warns where the best start did not converge, or collapsed.
+
+        Raises:
+            ValueError: if a parameter, X or the weights are bad, or every start ended in NaN.
+        """
+        self._validate_params()
+        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
+        weights = as_weights(sample_weight, len(X))
+        with jax.enable_x64(True):
+            previous = from_sklearn(self) if self.warm_start and hasattr(self, "converged_") else None
+            fitted = climbed(self, self._key(), in_bucket(X), in_bucket(weights), previous)
+        vars(self).update(attributes_of(fitted, float(weights.sum())))
+        if fitted.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        if fitted.status in WARNINGS and self.max_iter > 0:
+            warnings.warn(WARNINGS[fitted.status], ConvergenceWarning, stacklevel=2)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """Fit to rows, then assign them.
+
+        Args:
+            X: rows, (N, D).
+            y: not used.
+            sample_weight: non-negative weights, (N,).
+
+        Returns:
+            The component with the largest responsibility for each row, (N,).
+        """
+        return self.fit(X, y, sample_weight).predict(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The component with the largest responsibility for each row.
+
+        Args:
+            X: rows, (N, D).
+
+        Returns:
+            Indices, (N,).
+        """
+        return self._of_rows(predict, X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Responsibilities p(k | x_i).
+
+        Args:
+            X: rows, (N, D).
+
+        Returns:
+            (N, K); rows sum to 1.
+        """
+        return self._of_rows(responsibilities, X)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Log-density log p(x_i) of each row.
+
+        Args:
+            X: rows, (N, D).
+
+        Returns:
+            (N,), in nats.
+        """
+        return self._of_rows(log_prob, X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-likelihood Σ wᵢ log p(xᵢ) / Σ wᵢ.
+
+        Args:
+            X: rows, (N, D).
+            y: not used.
+            sample_weight: non-negative weights, (N,).
+
+        Returns:
+            Nats per unit weight.
+        """
+        return self._of_all(score, X, sample_weight)
+
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike's information criterion; lower is better.
+
+        Args:
+            X: rows, (N, D).
+            sample_weight: non-negative weights, (N,).
+
+        Returns:
+            −2ℓ + 2p.
+        """
+        return self._of_all(aic, X, sample_weight)
+
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Bayesian information criterion; lower is better.
+
+        Args:
+            X: rows, (N, D).
+            sample_weight: non-negative weights, (N,).
+
+        Returns:
+            −2ℓ + p log Σw.
+        """
+        return self._of_all(bic, X, sample_weight)
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows.
+
+        Args:
+            n_samples: how many.
+
+        Returns:
+            Rows, (n, D), sorted by component, and the component of each, (n,).
+
+        Raises:
+            ValueError: if `n_samples` is below 1.
+        """
+        check_is_fitted(self)
+        n_samples = as_count(n_samples, "n_samples")
+        with jax.enable_x64(True):
+            drawn = sample(self._key(), from_sklearn(self), bucket(n_samples))
+            x, labels = (np.asarray(array)[:n_samples] for array in drawn)
+        order = np.argsort(labels, kind="stable")
+        return x[order], labels[order]
+
+    def _n_parameters(self) -> int:
+        """Number of free parameters: scikit-learn's name, which scripts use although it is private."""
+        return from_sklearn(self).n_parameters
+
+    def _key(self) -> Array:
+        return jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _of_rows(self, function: Callable[..., Array], X: Any) -> np.ndarray:
+        """A function of a mixture and rows, row by row."""
+        x, _ = self._asked(X, None)
+        with jax.enable_x64(True):
+            return np.asarray(function(from_sklearn(self), in_bucket(x)))[: len(x)]
+
+    def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: Any) -> float:
+        """A function of a mixture, rows and weights."""
+        x, weights = self._asked(X, sample_weight)
+        with jax.enable_x64(True):
+            return float(function(from_sklearn(self), in_bucket(x), in_bucket(weights)))
+
+    def _asked(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return X, as_weights(sample_weight, len(X))

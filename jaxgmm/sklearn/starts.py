@@ -1,0 +1,99 @@
+"""Starts as scikit-learn names and takes them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgmm._protocols import Family
+from jaxgmm._types import Mixture
+from jaxgmm.arrays import as_numbers
+from jaxgmm.mixtures import make_mixture
+from jaxgmm.sklearn.conversion import arrays_of, mixture_of
+
+METHODS = {
+    "kmeans": "k-means",
+    "k-means++": "k-means++",
+    "random": "random-responsibilities",
+    "random_from_data": "random-rows",
+}
+"""This library's names of scikit-learn's starts."""
+
+
+class Given(NamedTuple):
+    """What the user gives of a start, as scikit-learn holds it; None is to be drawn.
+
+    Attributes:
+        weights_init: π_k, (K,).
+        means_init: μ_k, (K, D).
+        precisions_init: Σ_k⁻¹, in the family's shape.
+    """
+
+    weights_init: np.ndarray | None
+    means_init: np.ndarray | None
+    precisions_init: np.ndarray | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is to be drawn."""
+        return all(part is not None for part in self)
+
+
+def as_given(parts: Given, n_components: int, n_features: int, family: Family) -> Given | None:
+    """The parts as arrays of float64 in the right shapes; None where there are none.
+
+    Raises:
+        TypeError: if one holds no real numbers.
+        ValueError: if one has another shape.
+    """
+    shapes = Given((n_components,), (n_components, n_features), family.shape(n_components, n_features))  # pyright: ignore
+    arrays = []
+    for name, part, shape in zip(Given._fields, parts, shapes, strict=True):
+        array = None if part is None else np.asarray(as_numbers(part, name), np.float64)
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+        arrays.append(array)
+    return None if all(array is None for array in arrays) else Given(*arrays)
+
+
+def start_from(given: Given, drawn: Mixture | None, family: Family) -> Mixture:
+    """A start of what is given, and of what was drawn for the rest.
+
+    Where means are given, each takes what was drawn with the mean nearest to it, one for one.
+
+    Raises:
+        ValueError: if the parts are no mixture, naming the component.
+    """
+    weights, means, precisions = given
+    if drawn is not None:
+        arrays = arrays_of(drawn)
+        order = np.arange(drawn.n_components) if means is None else _nearest(means, arrays["means_"])
+        weights = arrays["weights_"][order] if weights is None else weights
+        means = arrays["means_"] if means is None else means
+        if precisions is None:
+            own = drawn.covs.count == drawn.n_components
+            precisions = arrays["precisions_"][order] if own else arrays["precisions_"]
+    assert weights is not None and means is not None and precisions is not None
+    try:
+        # Precisions are symmetric and positive definite where covariances are.
+        make_mixture(weights, means, precisions, covariance_type=family)
+    except ValueError as error:
+        named = [name for name, part in zip(Given._fields, given, strict=True) if part is not None]
+        raise ValueError(f"{', '.join(named)}: {str(error).replace('covariances', 'precisions')}") from None
+    return mixture_of(weights, means, _roots(precisions, family), family)
+
+
+def _nearest(means: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """For each mean the index of its own among those drawn: the assignment of least squared distance, (K,)."""
+    from scipy.optimize import linear_sum_assignment
+
+    distances = ((means[:, None, :] - drawn[None, :, :]) ** 2).sum(axis=-1)
+    return linear_sum_assignment(distances)[1]
+
+
+def _roots(precisions: np.ndarray, family: Family) -> np.ndarray:
+    """U with Σ⁻¹ = U Uᵀ, upper triangular: the Cholesky factor of the columns in reverse, reversed again."""
+    if not family.statistic.products:
+        return np.sqrt(precisions)
+    return np.linalg.cholesky(precisions[..., ::-1, ::-1])[..., ::-1, ::-1]
