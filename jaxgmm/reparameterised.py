@@ -6,12 +6,14 @@ w_kd ∝ π_k Π_{j<d} φ(y_kj) / L_kjj. A small change of the mixture moves the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
@@ -58,8 +60,8 @@ def reparameterise(mixture: Mixture, x: ArrayLike) -> Array:
     """The rows themselves, with the derivative that holds their conditional CDFs.
 
     dx/dθ = −(∂F/∂x)⁻¹ ∂F/∂θ for F_d(x) = P(X_d ≤ x_d | X_j = x_j for j < d), a lower triangular system. The weights
-    count as softmax(log_weights). In x the derivative is the identity; where both are wanted, take that in the mixture
-    first: the other order leaves the rows where they are.
+    count as softmax(log_weights). In x the derivative is the identity. Second derivatives, in the mixture, the rows or
+    one and the other in either order, let the row move; third ones do where rows are held.
 
     Args:
         mixture: the mixture.
@@ -91,13 +93,26 @@ def _held(mixture: Mixture, x: Array) -> Array:
     return x
 
 
-@_held.defjvp
-def _held_tangent(primals: tuple[Mixture, Array], tangents: tuple[Any, Array]) -> tuple[Array, Array]:
+@functools.partial(_held.defjvp, symbolic_zeros=True)
+def _held_tangent(primals: tuple[Mixture, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
     mixture, x = primals
     change, shift = tangents
     # T, not x: the rows move with the mixture when this is differentiated again.
     rows = _held(mixture, x)
-    return rows, shift + _velocity(mixture, change, rows)
+    change = jax.tree.map(_instantiated, change, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+    tangent = _velocity(mixture, change, rows)
+    if isinstance(shift, SymbolicZero):
+        return rows, tangent
+    # ∂T/∂x is the identity, and its derivative in the mixture that of the velocity in x.
+    still = lax.stop_gradient(mixture)
+    slack = jax.tree.map(lambda leaf, held: jnp.where(jnp.isfinite(held), leaf - held, 0.0), mixture, still)
+    _, carried = jax.jvp(lambda rows: _velocity(still, slack, rows), (x,), (shift,))
+    return rows, tangent + shift + carried
+
+
+def _instantiated(tangent: Any) -> Any:
+    # A JAX-made zero, whose shape and dtype are all there is to it.
+    return jnp.zeros(tangent.shape, cast(Any, tangent).dtype) if isinstance(tangent, SymbolicZero) else tangent
 
 
 class _Frame(NamedTuple):

@@ -146,9 +146,12 @@ def test_second_derivatives_let_the_row_move():
 
     expected = differences(leaves, row, after, step=1e-4)
     kept = free(unravel(jnp.arange(len(flat))), 0).astype(int)
-    hessian = np.asarray(jax.jit(jax.hessian(value))(flat, row))
-    np.testing.assert_allclose(hessian[:, kept], expected, rtol=1e-5, atol=1e-6)
+    joint = jax.jit(jax.hessian(lambda both: value(both[:-2], both[-2:])))(jnp.concatenate([flat, row]))
+    hessian = np.asarray(joint)
+    np.testing.assert_allclose(hessian[:-2, kept], expected, rtol=1e-5, atol=1e-6)
+    # In rows and mixture together, in either order.
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(hessian[-2:, -2:], np.diag(-np.sin(row) * np.array([1.0, 2.0])), atol=1e-12)
 
 
 @pytest.mark.needs_x64
