@@ -431,7 +431,7 @@ def test_stacked_traces_and_a_climb_that_never_stepped(ax):
     plotting.traces({"EM": stack, "still": still}, ax)
     drawn = [line for line in ax.lines if line.get_label() == "EM"]
     np.testing.assert_allclose([line.get_ydata() for line in drawn], [[4, 2], [3, np.nan]])
-    assert texts(ax.get_legend())[:2] == ["EM: 2 climbs, median 3 passes", "still: 1 passes"]
+    assert texts(ax.get_legend())[:2] == ["EM: 2 climbs, median 3 passes", "still: 1 pass"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ _ENDS = {
 """How the end of a climb is marked."""
 
 _DASHES = ("-", "--", "-.")
+_ONE = {"passes": "pass", "iterations": "iteration"}
 
 
 class Climb(NamedTuple):
@@ -74,7 +75,7 @@ def traces(
     named = {"": results} if isinstance(results, FitResult) else results
     if not isinstance(named, Mapping) or not all(isinstance(result, FitResult) for result in named.values()):
         raise TypeError('results must be a FitResult, or a dict of them such as {"EM": result}')
-    if against not in ("passes", "iterations"):
+    if against not in _ONE:
         raise ValueError(f"against must be 'passes' or 'iterations', not {against!r}")
     climbs = {name: _climbs(result, against) for name, result in named.items()}
     known = best is not None
@@ -155,7 +156,8 @@ def _gap(objective: np.ndarray, best: float, known: bool, rounding: float) -> np
 
 def _described(name: str, climbs: list[Climb], against: str) -> str:
     """What a fit took, the median of several."""
-    took = f"{np.median([climb.place[-1] for climb in climbs]):.0f} {against}"
+    n_taken = round(float(np.median([climb.place[-1] for climb in climbs])))
+    took = f"{n_taken} {_ONE[against] if n_taken == 1 else against}"
     if len(climbs) > 1:
         took = f"{len(climbs)} climbs, median {took}"
     return f"{name}: {took}" if name else took

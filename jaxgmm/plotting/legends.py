@@ -14,15 +14,15 @@ from matplotlib.lines import Line2D
 from jaxgmm.plotting.colours import INK, palette
 from jaxgmm.plotting.views import Components, View
 
-_LONG, _MANY = 6, 20
-"""Entries of a legend that find room inside, and components of which one is still read."""
+_MANY = 20
+"""Components of which a legend is still read."""
 
 
-def legend(owner: Any, title: str, keys: Sequence[Artist]) -> Legend:
-    """A small legend, of axes or of a figure; a long one beside the axes, where the figure's layout makes room."""
+def legend(owner: Any, title: str, keys: Sequence[Artist], longest: int = 6) -> Legend:
+    """A small legend, of axes or of a figure; one longer than `longest` beside the axes, if the layout makes room."""
     options: dict[str, Any] = {"loc": "best" if isinstance(owner, Axes) else "upper right"}
     roomy = isinstance(owner, Axes) and isinstance(owner.figure.get_layout_engine(), ConstrainedLayoutEngine)
-    if roomy and len(keys) > _LONG:
+    if roomy and len(keys) > longest:
         options = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "frameon": False}
     return owner.legend(
         handles=keys, title=title, fontsize="small", title_fontsize="small", alignment="left", **options

@@ -65,7 +65,7 @@ def criteria(
         ring = Line2D([], [], ls="", marker="o", ms=11, mfc="none", mec=INK, mew=1.4)
         ring.set_label(f"lowest: K = {best.n_components}, {best.covariance_type}")
         hollow_key = Line2D([], [], ls="", marker="o", ms=5, mfc="none", mec=PALE, label="collapsed")
-        add_legend(ax, "", [*named, *([hollow_key] if collapsed else []), ring])
+        add_legend(ax, "", [*named, *([hollow_key] if collapsed else []), ring], longest=0)
     return ax
 
 
