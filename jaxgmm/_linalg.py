@@ -97,6 +97,10 @@ def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> tuple
     To the rounding of the dtype, or 2·P + 20 products. JAX's own spends one product more, on a start that is zero,
     and each product here is a pass over the data to run and seconds to compile.
     """
+    # In its own unit, or its square under- or overflows. That of a NaN is NaN, and so is then the solution.
+    largest = jnp.max(jnp.abs(right))
+    unit = jnp.where(largest == 0, 1.0, largest)
+    right = right / unit
     precision = (8 * float(jnp.finfo(right.dtype).eps)) ** 2
     enough = precision * jnp.sum(right**2)
 
@@ -114,7 +118,7 @@ def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> tuple
 
     begun = (jnp.zeros_like(right), right, right, jnp.sum(right**2), jnp.zeros((), jnp.int32))
     solution, _, _, _, n_products = lax.while_loop(unfinished, iterate, begun)
-    return solution, n_products
+    return unit * solution, n_products
 
 
 @jax.custom_jvp

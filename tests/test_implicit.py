@@ -120,6 +120,28 @@ def test_second_derivatives_of_a_fit():
     np.testing.assert_allclose(bend, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("family", ["full", "tied"])
+def test_the_derivative_is_the_same_in_every_unit(family, dtype):
+    start, x, weights = problem(family, dtype)
+
+    @jax.jit
+    def gradients(unit):
+        covs = jax.tree.map(lambda leaf: leaf * unit, start.covs)
+        there = jaxgmm.Mixture(start.log_weights, start.means * unit, covs, start.family)
+
+        def figure(x, weights):
+            means = jaxgmm.solution(EM(), there, x, weights, tol=0, max_iter=200).means
+            return jnp.sum(jnp.sin(jnp.arange(4, dtype=dtype)).reshape(2, 2) * means)
+
+        of_rows, of_weights = jax.grad(figure, (0, 1))(x * unit, weights)
+        return of_rows, of_weights / unit
+
+    expected = gradients(jnp.ones((), dtype))
+    for unit in np.array([1e-15, 1e15] if dtype == np.float32 else [1e-150, 1e150], dtype):
+        for found, plain in zip(gradients(unit), expected, strict=True):
+            np.testing.assert_allclose(found, plain, atol=(1e-3 if dtype == np.float32 else 1e-8) * np.abs(plain).max())
+
+
 def test_nothing_depends_on_the_start(dtype):
     start, x, weights = problem("diag", dtype)
     gradient = jax.grad(lambda start: jnp.sum(jaxgmm.solution(EM(), start, x, weights, max_iter=5).means))(start)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm._linalg import excess, inverse_lower, lower_factor
+from jaxgmm._linalg import conjugate_gradients, excess, inverse_lower, lower_factor
 from tests import cases
 
 
@@ -68,3 +68,16 @@ def test_the_divergence_of_two_scales_keeps_its_digits(dtype):
     expected = np.where(np.abs(e) < 0.01, e**2 - e**3 / 3 + e**4 / 4 - e**5 / 5, expected)
     assert (np.abs(found - expected) <= 20 * eps * expected + 4 * eps * np.abs(e)).all()
     assert (np.abs(gradient - slope) <= 20 * eps * np.abs(slope) + 4 * eps).all()
+
+
+def test_conjugate_gradients_solve_in_every_unit(dtype):
+    lower, _ = factors(5, dtype)
+    matrix = lower[0] @ lower[0].mT
+    solve = jax.jit(lambda right: conjugate_gradients(lambda step: matrix @ step, right))
+    right = jnp.arange(1, 6, dtype=dtype)
+    expected = np.linalg.solve(np.asarray(matrix, np.float64), right)
+    for unit in np.array([1, 1e-25, 1e25] if dtype == np.float32 else [1, 1e-200, 1e200], dtype):
+        np.testing.assert_allclose(solve(unit * right)[0] / unit, expected, rtol=1e4 * cases.tolerance(dtype, 13))
+    solution, n_products = solve(jnp.zeros_like(right))
+    assert (solution == 0).all() and n_products == 0
+    assert np.isnan(solve(right.at[2].set(jnp.nan))[0]).all()
