@@ -111,7 +111,7 @@ def _bootstrap(
     def drawn(key: Array) -> Rows:
         if kind == "parametric":
             return Rows(sample(key, mixture, data.x.shape[0])[0], data.weights)
-        counts = jax.random.poisson(key, data.weights).astype(data.weights.dtype)
+        counts = jax.random.poisson(_threefry(key), data.weights).astype(data.weights.dtype)
         return Rows(data.x, jnp.where(data.weights > 0, counts, 0.0))
 
     def refit(key: Array) -> tuple[Mixture, Array]:
@@ -123,6 +123,13 @@ def _bootstrap(
     return Bootstrap(
         mixtures, status, jax.tree.map(functools.partial(_deviation, sound), jax.vmap(parameters)(mixtures))
     )
+
+
+def _threefry(key: Array) -> Array:
+    """The key itself, or one drawn from it: JAX draws Poisson counts from Threefry keys alone."""
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        return key
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
 
 
 def _deviation(counted: Array, values: Array) -> Array:

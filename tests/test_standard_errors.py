@@ -64,6 +64,13 @@ def test_the_bootstrap_agrees_with_the_asymptotics(family, kind, sandwich):
         np.testing.assert_allclose(found, expected, rtol=0.25, atol=1e-12, err_msg=name)
 
 
+def test_the_bootstrap_takes_keys_of_any_kind(dtype):
+    mixture, x, _ = cases.drawn_rows("spherical", n_rows=60, n_components=2, n_features=2, dtype=dtype)
+    again = jaxgmm.bootstrap(jax.random.key(0, impl="rbg"), mixture, x, 3, max_iter=20)
+    means = np.asarray(again.mixtures.means)
+    assert np.isfinite(means).all() and len(np.unique(means[:, 0, 0])) == 3
+
+
 @pytest.mark.needs_x64
 def test_integer_weights_equal_repeated_rows():
     refit, x, _ = fitted("full")
