@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -48,7 +49,8 @@ def column_label(column: int, names: Names | None = None) -> str:
 
 def is_traced(*values: Any) -> bool:
     """Whether any leaf is a JAX tracer, whose value cannot be looked at."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+    leaves = jax.tree.leaves(values, is_leaf=lambda value: isinstance(value, Iterator))  # of which JAX would warn
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def as_numbers(value: Any, name: str) -> np.ndarray | Array:
@@ -58,9 +60,8 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
         TypeError: for what holds no real numbers, or holds them sparsely or masked; a table's column is named.
     """
     if isinstance(value, jax.Array):
-        kind = _kind(value.dtype)
-        if kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, not {value.dtype}")
+        if _kind(value.dtype) not in _NUMBERS:
+            raise TypeError(_no_numbers(name, value, value))
         return value
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
         raise TypeError(f"{name} is a sparse matrix; pass {name}.toarray()")
@@ -71,10 +72,9 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
     array = _through_numpy(value, name)
     if array.dtype == object and hasattr(value, "to_numpy"):
         array = _from_nullable(value, array)
-    kind = _kind(array.dtype)
-    if kind not in "fiub":
+    if _kind(array.dtype) not in _NUMBERS:
         _name_the_column(value, name)
-        raise TypeError(f"{name} must hold real numbers, but has dtype {array.dtype}{_HINTS.get(kind, '')}")
+        raise TypeError(_no_numbers(name, value, array))
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -92,6 +92,7 @@ def float_dtype(*arrays: Any) -> Any:
     return jnp.float64 if wide and jax.config.jax_enable_x64 else jnp.float32  # pyright: ignore
 
 
+_NUMBERS = "fiub"
 _HINTS = {
     "O": ": objects; convert to float first",
     "U": ": strings; convert to float first",
@@ -101,7 +102,15 @@ _HINTS = {
     "m": ": durations; convert to numbers first, e.g. divide by one day",
     "c": ": complex; pass real and imaginary parts as columns",
     "V": ": records; convert them with numpy.lib.recfunctions.structured_to_unstructured first",
+    "K": ": keys; draw numbers with them first",
 }
+
+
+def _no_numbers(name: str, value: Any, array: np.ndarray | Array) -> str:
+    kind = _kind(array.dtype)
+    alone = kind == "O" and array.ndim == 0
+    hint = f": it is a {type(value).__name__}, not an array or a table" if alone else _HINTS.get(kind, "")
+    return f"{name} must hold real numbers, but has dtype {array.dtype}{hint}"
 
 
 def _through_numpy(value: Any, name: str) -> np.ndarray:
@@ -112,7 +121,7 @@ def _through_numpy(value: Any, name: str) -> np.ndarray:
             return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
+        raise TypeError(f"{name}, a {type(value).__name__}, cannot be read as an array of numbers: {error}") from None
 
 
 def _name_the_column(table: Any, name: str) -> None:
@@ -132,6 +141,8 @@ def _name_the_column(table: Any, name: str) -> None:
 
 
 def _kind(dtype: Any) -> str:
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return "K"
     return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
 
 
