@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import Names, Table, as_numbers, column_label, is_traced, names_of
 
 BLOCK_ROWS = 1 << 16
@@ -51,19 +52,13 @@ def as_count(value: Any, name: str, least: int = 1) -> int:
 
 
 def as_tolerance(tol: Any) -> float:
-    """A finite non-negative number.
+    """A non-negative number.
 
     Raises:
         TypeError: if it is not a number.
         ValueError: if it is negative or NaN.
     """
-    try:
-        value = float(tol)
-    except (TypeError, ValueError):
-        raise TypeError(f"tol must be a number, not {tol!r}") from None
-    if not value >= 0:
-        raise ValueError(f"tol must be at least 0, not {value}")
-    return value
+    return _as_measure(tol, "tol")
 
 
 def as_callback(callback: Any) -> Any:
@@ -86,8 +81,10 @@ def check_climber(algorithm: Any, prior: Any) -> None:
     if isinstance(algorithm, type) or not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
         raise TypeError(f"algorithm must be EM(), Accelerated(EM()) or Gradient(optimizer), not {algorithm!r}")
     optimizer = getattr(algorithm, "optimizer", None)
-    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if hasattr(algorithm, "optimizer") and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"Gradient needs an optax optimiser such as optax.lbfgs(), not {optimizer!r}")
+    if hasattr(algorithm, "algorithm"):
+        check_climber(algorithm.algorithm, prior)
     check_prior(prior)
 
 
@@ -95,10 +92,39 @@ def check_prior(prior: Any) -> None:
     """Ask for a prior, or None.
 
     Raises:
-        TypeError: if it is something else, the class in place of an instance included.
+        TypeError: if it is something else, the class in place of an instance included, or its strength is no number.
+        ValueError: if its strength is negative or not finite.
     """
     if prior is not None and (isinstance(prior, type) or not hasattr(prior, "prepare")):
         raise TypeError(f"prior must be Ridge() or None, not {prior!r}")
+    strength = getattr(prior, "strength", None)
+    if strength is not None and not is_traced(strength) and _as_measure(strength, "strength of the prior") == np.inf:
+        raise ValueError("strength of the prior must be finite, not inf")
+
+
+def check_mixture(mixture: Any, name: str = "mixture") -> None:
+    """Ask for one mixture.
+
+    Raises:
+        TypeError: if it is something else.
+        ValueError: if it is a stack of mixtures.
+    """
+    if not isinstance(mixture, Mixture):
+        hint = ": pass its .mixture" if hasattr(type(mixture), "mixture") else ""
+        raise TypeError(f"{name} must be a Mixture, not {_named(mixture)}{hint}")
+    if mixture.means.ndim != 2:
+        raise ValueError(f"{name} is a stack {mixture.means.shape[:-2]} of mixtures: map over it with jax.vmap")
+
+
+def check_moments(moments: Any) -> None:
+    """Ask for moments.
+
+    Raises:
+        TypeError: if they are something else.
+    """
+    if not isinstance(moments, Moments):
+        hint = ": e_step returns them first, and the log-likelihood second" if isinstance(moments, tuple) else ""
+        raise TypeError(f"moments must be Moments, not {_named(moments)}{hint}")
 
 
 def as_table(x: Any) -> Table:
@@ -173,6 +199,21 @@ def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights
 
 
+def check_responsibilities(resp: np.ndarray, weights: np.ndarray) -> None:
+    """Ask for responsibilities (N, K) of the rows that count.
+
+    Raises:
+        ValueError: naming the first row and component with a negative number, NaN or infinity; or if all are zero.
+    """
+    counted = weights > 0
+    bad = ~(np.isfinite(resp) & (resp >= 0)) & counted[:, None]
+    if bad.any():
+        row, k = np.argwhere(bad)[0]
+        raise ValueError(f"resp must be finite and at least 0, but holds {resp[row, k]} in row {row}, component {k}")
+    if not resp[counted].any():
+        raise ValueError("resp is zero for every row of positive weight")
+
+
 def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
     """Ask for two rows, and for as many as components.
 
@@ -184,6 +225,22 @@ def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
         raise ValueError("x has one row of positive weight: a mixture needs at least two")
     if count < n_components:
         raise ValueError(f"n_components is {n_components}, but x has only {count} rows of positive weight")
+
+
+def _as_measure(value: Any, name: str) -> float:
+    try:
+        number = None if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not number >= 0:
+        raise ValueError(f"{name} must be at least 0, not {number}")
+    return number
+
+
+def _named(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _described(value: Any) -> str:

@@ -9,16 +9,18 @@ from typing import Any, ClassVar, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._types import Info, Mixture, Moments
-from jaxgmm.arrays import as_floats
-from jaxgmm.checks import check_rows
+from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
+from jaxgmm.checks import check_mixture, check_moments, check_prior, check_responsibilities, check_rows
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total
 from jaxgmm.priors import Penalty, prepare, settle
+from jaxgmm.scaling import weigh
 
 WINDOW = 10
 """Steps over which the decay of the gain is measured."""
@@ -43,12 +45,18 @@ def m_step(
         The mixture.
 
     Raises:
+        TypeError: if the moments, the prior or `previous` are something else.
         ValueError: if the family is not known, the moments hold too little for it, or `previous` is of another
             family or shape.
     """
+    check_moments(moments)
+    check_prior(prior)
     family = family_of(covariance_type)
-    if previous is not None and (previous.family != family or previous.means.shape != moments.mean.shape):
-        raise ValueError(f"previous is {previous!r}, but the moments are of {moments.mean.shape} {family.name!r} means")
+    if previous is not None:
+        check_mixture(previous, "previous")
+        if previous.family != family or previous.means.shape != moments.mean.shape:
+            found = f"moments are of {moments.mean.shape} {family.name!r} means"
+            raise ValueError(f"previous is {previous!r}, but the {found}")
     moments = convert(moments, family.statistic)
     return _m_step(moments, family, settle(prior, moments.mean.dtype), previous)
 
@@ -94,23 +102,31 @@ def from_responsibilities(
 
     Args:
         x: rows, (N, D).
-        resp: responsibilities, (N, K), non-negative.
+        resp: responsibilities, (N, K), non-negative; those of a row need not sum to 1.
         sample_weight: non-negative weights, (N,); None is 1 for each row.
         covariance_type: a name or a family.
         prior: `Ridge`, or None for maximum likelihood.
 
     Returns:
-        The mixture.
+        The mixture. Under a trace values are not checked, and bad ones give NaN.
 
     Raises:
-        ValueError: if shapes do not match or the family is not known.
+        TypeError: if x, resp or the weights hold no real numbers, or the prior is none.
+        ValueError: if shapes do not match, the family is not known, or, where they are concrete, values are not
+            finite or overflow when squared, responsibilities or weights are bad or rows fewer than components.
     """
-    x = as_floats(x, "x")
+    check_prior(prior)
+    family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
+    x = as_floats(given, "x")
     check_rows(x)
     resp = as_floats(resp, "resp").astype(x.dtype)
     if resp.ndim != 2 or resp.shape[0] != x.shape[0] or resp.shape[1] == 0:
         raise ValueError(f"resp must have shape ({x.shape[0]}, K), not {resp.shape}")
-    return labelled_mixture(as_rows(x, sample_weight), resp, family_of(covariance_type), settle(prior, x.dtype))
+    data = as_rows(x, sample_weight)
+    if not is_traced(data, resp):
+        weights, _ = weigh(np.asarray(given), sample_weight, resp.shape[1], family, x.dtype, names)
+        check_responsibilities(np.asarray(resp), weights)
+    return labelled_mixture(data, resp, family, settle(prior, x.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=2)

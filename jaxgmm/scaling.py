@@ -16,7 +16,7 @@ from jax import Array
 from jaxgmm._protocols import Family
 from jaxgmm._types import Columns, Mixture
 from jaxgmm.arrays import Names, column_label
-from jaxgmm.checks import BLOCK_ROWS
+from jaxgmm.checks import BLOCK_ROWS, as_weights, check_enough_rows, check_finite
 
 _SPACING = 1e-3
 """Largest spacing of a mean's floating-point neighbours, in standard deviations."""
@@ -109,6 +109,22 @@ def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, name
         common = largest * np.sqrt(np.mean((deviation / largest) ** 2)) if largest > 0 else 1.0
         scale = np.full(x.shape[1], common)
     return Units(mean, scale)  # pyright: ignore[reportArgumentType]
+
+
+def weigh(
+    x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: Any, names: Names | None = None
+) -> tuple[np.ndarray, Units]:
+    """Weights of rows (N,), and units of their columns, where the rows can bear so many components.
+
+    Raises:
+        TypeError: if the weights hold no real numbers.
+        ValueError: if they are bad, a row that counts is not finite, too few of them are, or a column cannot be
+            represented in `dtype`.
+    """
+    weights = as_weights(sample_weight, len(x))
+    check_finite(x, weights, names)
+    check_enough_rows(weights, n_components)
+    return weights, measure(x, weights, family, dtype, names)
 
 
 def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_rows: int) -> np.ndarray:
