@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgmm._linalg import finite
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, float_dtype, is_traced
+from jaxgmm.checks import check_mixture
 from jaxgmm.em import maximise
 from jaxgmm.families import family_of
 from jaxgmm.moments import columns_of, convert
@@ -56,8 +56,10 @@ def make_mixture(
     if concrete:
         _check_values(np.asarray(weights), np.asarray(means), np.asarray(covariances), family)
     mixture = _assemble(weights, means.astype(weights.dtype), covariances, family)
-    if concrete and not finite(mixture.covs):
-        raise ValueError(f"covariances must be positive definite, but one is not in {weights.dtype}")
+    factors = np.asarray(jax.tree.leaves(mixture.covs)[0]) if concrete else np.zeros(0)
+    if not np.isfinite(factors).all():
+        k = np.argwhere(~np.isfinite(factors))[0][0]
+        raise ValueError(f"covariances must be positive definite, but component {k} is not in {weights.dtype}")
     return mixture
 
 
@@ -82,8 +84,10 @@ def project(mixture: Mixture, covariance_type: Any) -> Mixture:
         A mixture with the same weights and means.
 
     Raises:
+        TypeError: if the mixture is none.
         ValueError: if the family is not known.
     """
+    check_mixture(mixture)
     family = family_of(covariance_type)
     return mixture if family == mixture.family else _project(mixture, family)
 
@@ -145,10 +149,13 @@ def _check_values(weights: np.ndarray, means: np.ndarray, covariances: np.ndarra
 
 
 def _check_variances(variances: np.ndarray) -> None:
-    bad = ~(np.isfinite(variances) & (variances > 0))
+    # XLA takes numbers below the smallest normal one for 0.
+    bad = ~(np.isfinite(variances) & (variances >= jnp.finfo(variances.dtype).tiny))
     if bad.any():
         where = np.argwhere(bad)[0]
-        raise ValueError(f"covariances must be positive, but component {where[0]} has {variances[tuple(where)]}")
+        value = variances[tuple(where)]
+        small = f", which counts as 0 in {variances.dtype}" if value > 0 and np.isfinite(value) else ""
+        raise ValueError(f"covariances must be finite and positive, but component {where[0]} has {value}{small}")
 
 
 def _check_matrices(matrices: np.ndarray, eps: float) -> None:
