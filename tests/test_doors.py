@@ -1,0 +1,493 @@
+"""One table of inputs, good and bad, through every door: the same answer, or a refusal that names the argument.
+
+`python -m tests.test_doors` prints the count of tried, right, refused and wrong.
+"""
+
+import re
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import sparse
+
+import jaxgmm
+
+KEY = jax.random.key(0)
+X = np.round(8 * np.random.default_rng(0).normal(size=(20, 2))) / 4  # exact in float16, and times four an integer
+HALF = np.full((20, 2), 0.5)
+MIXTURE = jaxgmm.make_mixture([0.4, 0.6], [[0, 0], [1, 1]], [1, 2], covariance_type="spherical")
+QUICK = dict(n_init=1, max_iter=2)
+
+ROW_BY_ROW = {
+    "log_prob": lambda x: jaxgmm.log_prob(MIXTURE, x),
+    "log_joint": lambda x: jaxgmm.log_joint(MIXTURE, x),
+    "responsibilities": lambda x: jaxgmm.responsibilities(MIXTURE, x),
+    "log_responsibilities": lambda x: jaxgmm.log_responsibilities(MIXTURE, x),
+    "predict": lambda x: jaxgmm.predict(MIXTURE, x),
+    "uncertainty": lambda x: jaxgmm.uncertainty(MIXTURE, x),
+}
+IN_ALL = {
+    "log_likelihood": lambda x: jaxgmm.log_likelihood(MIXTURE, x),
+    "score": lambda x: jaxgmm.score(MIXTURE, x),
+    "e_step": lambda x: jaxgmm.e_step(MIXTURE, x)[1],
+    "aic": lambda x: jaxgmm.aic(MIXTURE, x),
+    "bic": lambda x: jaxgmm.bic(MIXTURE, x),
+    "icl": lambda x: jaxgmm.icl(MIXTURE, x),
+    "run": lambda x: jaxgmm.run(jaxgmm.EM(), MIXTURE, x, max_iter=1).objective,
+}
+OF_FITS = {
+    "solution": lambda x: jaxgmm.solution(jaxgmm.EM(), MIXTURE, x, max_iter=1),
+    "standard_errors": lambda x: jaxgmm.standard_errors(MIXTURE, x),
+    "influence": lambda x: jaxgmm.influence(MIXTURE, x),
+    "bootstrap": lambda x: jaxgmm.bootstrap(KEY, MIXTURE, x, 2, max_iter=1),
+    "reparameterise": lambda x: jaxgmm.reparameterise(MIXTURE, x),
+}
+HOST = {
+    "from_responsibilities": lambda x: jaxgmm.from_responsibilities(x, HALF).means,
+    "fit": lambda x: jaxgmm.fit(KEY, x, 2, **QUICK).mixture.means,
+    "select": lambda x: jaxgmm.select(KEY, x, [2], ["diag"], **QUICK).best.mixture.means,
+    "initialize": lambda x: jaxgmm.initialize(KEY, x, 2).means,
+}
+DRAWN = ["clusters", "uncertainty", "contours", "curves", "pairs"]
+
+
+def picture(name):
+    def draw(x):
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("Agg")
+        from jaxgmm import plotting
+
+        return getattr(plotting, name)(MIXTURE, x)
+
+    return draw
+
+
+PLOTS = {f"plotting.{name}": picture(name) for name in [*DRAWN, "responsibilities"]}
+DOORS = ROW_BY_ROW | IN_ALL | OF_FITS | HOST | PLOTS
+
+
+def spoiled(value, row=7, column=1):
+    x = X.copy()
+    x[row, column] = value
+    return x
+
+
+def read_only():
+    x = X.copy()
+    x.flags.writeable = False
+    return x
+
+
+RIGHT = {
+    "a list": X.tolist,
+    "int64": lambda: (4 * X).astype(np.int64),
+    "int8": lambda: (4 * X).astype(np.int8),
+    "uint64": lambda: (4 * (X - X.min())).astype(np.uint64),
+    "bool": lambda: X > 0,
+    "float16": lambda: X.astype(np.float16),
+    "bfloat16": lambda: jnp.asarray(X, jnp.bfloat16),
+    "long double": lambda: X.astype(np.longdouble),
+    "big-endian": lambda: X.astype(">f8"),
+    "Fortran order": lambda: np.asfortranarray(X),
+    "strided": lambda: np.repeat(X, 3, axis=1)[:, ::3],
+    "backwards": lambda: X[::-1],
+    "read-only": read_only,
+    "masked, no mask": lambda: np.ma.masked_array(X, False),
+    "of JAX": lambda: jnp.asarray(X),
+}
+"""Arrays of every make, which give what their numbers give."""
+
+NUMBERS = r"{x} must hold real numbers, but has dtype .*: "
+REFUSED = {
+    "strings": (lambda: X.astype(str), TypeError, NUMBERS + "strings; convert to float first"),
+    "bytes": (lambda: X.astype("S8"), TypeError, NUMBERS + "strings"),
+    "StringDType": (lambda: X.astype(np.dtypes.StringDType()), TypeError, NUMBERS + "strings"),
+    "objects": (lambda: X.astype(object), TypeError, NUMBERS + "objects; convert to float first"),
+    "complex": (lambda: X + 1j, TypeError, NUMBERS + "complex; pass real and imaginary parts"),
+    "complex of JAX": (lambda: jnp.asarray(X + 1j), TypeError, NUMBERS + "complex; pass real and imaginary parts"),
+    "dates": (lambda: X.astype("datetime64[s]"), TypeError, NUMBERS + "dates; convert to numbers first"),
+    "durations": (lambda: X.astype("timedelta64[s]"), TypeError, NUMBERS + "durations; convert to numbers first"),
+    "records": (lambda: np.zeros(20, [("a", float), ("b", float)]), TypeError, NUMBERS + "records; convert them with"),
+    "a key": (lambda: KEY, TypeError, NUMBERS + "keys; draw numbers with them first"),
+    "keys": (lambda: jax.random.split(KEY, 20), TypeError, NUMBERS + "keys; draw numbers with them first"),
+    "text": (lambda: "rows.csv", TypeError, NUMBERS + "strings"),
+    "a dict": (lambda: {"a": 1}, TypeError, NUMBERS + "it is a dict, not an array or a table"),
+    "a set": (lambda: {1.0, 2.0}, TypeError, NUMBERS + "it is a set, not an array or a table"),
+    "a generator": (lambda: (row for row in X), TypeError, NUMBERS + "it is a generator, not an array or a table"),
+    "a function": (lambda: len, TypeError, NUMBERS + "it is a builtin_function_or_method, not an array"),
+    "a mixture": (lambda: MIXTURE, TypeError, NUMBERS + "it is a Mixture, not an array or a table"),
+    "a fit": (lambda: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1), TypeError, "{x}, a FitResult, cannot be read"),
+    "ragged": (lambda: [[1.0, 2.0], [3.0]], TypeError, "{x}, a list, cannot be read as an array of numbers"),
+    "csr_matrix": (lambda: sparse.csr_matrix(X), TypeError, r"{x} is a sparse matrix; pass {x}.toarray\(\)"),
+    "coo_array": (lambda: sparse.coo_array(X), TypeError, r"{x} is a sparse matrix; pass {x}.toarray\(\)"),
+    "masked": (
+        lambda: np.ma.masked_array(X, np.eye(20, 2, dtype=bool)),
+        TypeError,
+        "{x} is a masked array with masked entries; drop those rows or fill them first",
+    ),
+}
+"""What holds no real numbers, and what is said of it."""
+
+SHAPES = {
+    "a column": (lambda: X[:, 0], r"{x} (has 20 columns|must have shape \(N, D\), not \(20,\): a single column is)"),
+    "a scalar": (lambda: 3.0, r"{x} (has no columns|must have shape \(N, D\), not|must be a single row)"),
+    "a stack": (lambda: X[None], r"{x} must (have shape \(N, D\), not \(1, 20, 2\)|be a single row)"),
+    "no columns": (lambda: X[:, :0], r"{x} (has 0 columns|is empty: its shape is \(20, 0\)|must be a single row)"),
+    "no rows": (lambda: X[:0], r"{x} (is empty: its shape is \(0, 2\)|must be a single row)"),
+}
+ANY_SHAPE = {(door, shape) for door in ("log_prob", "reparameterise") for shape in ("a stack", "no rows")}
+"""Doors that take x (..., D)."""
+
+OTHER_COLUMNS = {"wide": lambda: np.c_[X, X], "narrow": lambda: X[:, :1]}
+
+
+def argument(door):
+    return "row" if door == "plotting.responsibilities" else "x"
+
+
+def outcome(door, value, error, message):
+    """None where the door refuses a value as it should, else what it did."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answer = DOORS[door](value)
+    except error as raised:
+        text = str(raised)
+        return None if re.match(message.replace("{x}", argument(door)), text) else f"{door} says: {text}"
+    except Exception as raised:
+        return f"{door} raises {type(raised).__name__}: {raised}"
+    return f"{door} answers {answer!r}"
+
+
+def refusals():
+    """Every bad input with the doors that must refuse it, the error and its message."""
+    for name, (make, error, message) in REFUSED.items():
+        yield name, list(DOORS), make, error, message
+    for name, (make, message) in SHAPES.items():
+        yield name, [door for door in DOORS if (door, name) not in ANY_SHAPE], make, ValueError, message
+    of_the_mixture = [door for door in DOORS if door not in HOST and door != "plotting.responsibilities"]
+    for name, make in OTHER_COLUMNS.items():
+        yield name, of_the_mixture, make, ValueError, rf"x has {make().shape[1]} columns .*, but the mixture has 2"
+
+
+def answers(name, door):
+    """What a door makes of an array, and of the same numbers in float64."""
+    given = RIGHT[name]()
+    plain = np.asarray(given).astype(np.float64)
+    return np.asarray(DOORS[door](given)), np.asarray(DOORS[door](plain))
+
+
+@pytest.mark.parametrize("case", list(refusals()), ids=lambda case: case[0])
+def test_every_door_refuses_it_and_says_why(case):
+    _, doors, make, error, message = case
+    assert [said for said in (outcome(door, make(), error, message) for door in doors) if said] == []
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_every_make_of_array_gives_what_its_numbers_give(name):
+    for door in [*ROW_BY_ROW, *IN_ALL, "from_responsibilities"]:
+        found, wanted = answers(name, door)
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6, err_msg=door)
+
+
+def test_none_is_no_rows_except_for_a_picture_without_them():
+    for door in DOORS:
+        if door not in {f"plotting.{name}" for name in DRAWN}:
+            assert outcome(door, None, TypeError, NUMBERS + "it is a NoneType, not an array or a table") is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_densities_of_a_row_that_is_not_finite_spoil_that_row_alone(value):
+    others = np.arange(20) != 7
+    for name, door in ROW_BY_ROW.items():
+        found, plain = np.asarray(door(spoiled(value))), np.asarray(door(X))
+        np.testing.assert_array_equal(found[others], plain[others], err_msg=name)
+        if name != "predict":
+            expected = -np.inf if np.isinf(value) and name in ("log_prob", "log_joint") else np.nan
+            assert np.all((found[7] == expected) | np.isnan(found[7])), name
+    for name, door in IN_ALL.items():
+        assert not np.isfinite(door(spoiled(value))), name
+    assert jaxgmm.run(jaxgmm.EM(), MIXTURE, spoiled(value), max_iter=1).status == jaxgmm.Status.NONFINITE
+
+
+# from_responsibilities and m_step
+
+
+@pytest.mark.parametrize(
+    "change,error,message",
+    [
+        (dict(x=spoiled(np.nan)), ValueError, r"x holds nan in row 7, column 1: drop such rows with x\[numpy.isfinite"),
+        (dict(x=spoiled(-np.inf)), ValueError, "x holds -inf in row 7, column 1"),
+        (dict(x=1e200 * X), ValueError, "column 0 of x .*overflow when squared in float"),
+        (dict(x=X[:1], resp=HALF[:1]), ValueError, "x has one row of positive weight"),
+        (
+            dict(x=X[:2], resp=np.ones((2, 3))),
+            ValueError,
+            "n_components is 3, but x has only 2 rows of positive weight",
+        ),
+        (dict(resp=HALF.astype(str)), TypeError, "resp must hold real numbers, .*strings"),
+        (dict(resp=None), TypeError, "resp must hold real numbers, .*it is a NoneType"),
+        (dict(resp=np.arange(20) % 2), ValueError, r"resp must have shape \(20, K\), not \(20,\)"),
+        (dict(resp=HALF - np.eye(20, 2)), ValueError, "but holds -0.5 in row 0, component 0"),
+        (dict(resp=np.where(np.arange(20) == 3, np.nan, HALF.T).T), ValueError, "holds nan in row 3, component 0"),
+        (dict(resp=0 * HALF), ValueError, "resp is zero for every row of positive weight"),
+        (
+            dict(sample_weight=-np.ones(20)),
+            ValueError,
+            "sample_weight must be .* at least 0, but holds -1.0 in",
+        ),
+        (dict(sample_weight=np.zeros(20)), ValueError, "sample_weight is zero for every row"),
+        (dict(sample_weight=np.ones(19)), ValueError, r"sample_weight must have shape \(20,\)"),
+        (dict(sample_weight=["a"] * 20), TypeError, "sample_weight must hold real numbers"),
+        (dict(prior=0.1), TypeError, r"prior must be Ridge\(\) or None, not 0.1"),
+        (dict(covariance_type="round"), ValueError, "covariance_type 'round' is not known"),
+        (dict(covariance_type=None), TypeError, "covariance_type must be a name or a family, not NoneType"),
+    ],
+)
+def test_one_m_step_from_responsibilities(change, error, message):
+    with pytest.raises(error, match=message):
+        jaxgmm.from_responsibilities(**(dict(x=X, resp=HALF) | change))
+
+
+def test_rows_without_weight_may_hold_anything_in_responsibilities_too():
+    weights = (np.arange(20) != 7).astype(float)
+    whole = jaxgmm.from_responsibilities(spoiled(np.nan), np.where(weights == 0, np.nan, HALF.T).T, weights)
+    left_out = jaxgmm.from_responsibilities(X[weights > 0], HALF[weights > 0])
+    for found, wanted in zip(jax.tree.leaves(whole), jax.tree.leaves(left_out), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    traced = jax.jit(lambda x: jaxgmm.from_responsibilities(x, jnp.asarray(HALF, x.dtype)).means)
+    assert np.isnan(traced(jnp.asarray(spoiled(np.nan)))).any()
+
+
+def test_columns_keep_their_names_in_what_is_said_of_responsibilities():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(spoiled(np.nan), columns=["bill", "flipper"])
+    with pytest.raises(ValueError, match=r"x holds nan in row 7, column 1 \('flipper'\)"):
+        jaxgmm.from_responsibilities(frame, HALF)
+
+
+def test_m_step_asks_what_it_is_given():
+    moments, log_likelihood = jaxgmm.e_step(MIXTURE, X)
+    for given, options, error, message in (
+        ((moments, log_likelihood), {}, TypeError, "moments must be Moments, not tuple: e_step returns them first"),
+        (None, {}, TypeError, "moments must be Moments, not NoneType"),
+        (moments, dict(prior=jaxgmm.Ridge), TypeError, r"prior must be Ridge\(\) or None"),
+        (moments, dict(prior=jaxgmm.Ridge("a")), TypeError, "strength of the prior must be a number, not 'a'"),
+        (moments, dict(prior=jaxgmm.Ridge(-1.0)), ValueError, "strength of the prior must be at least 0, not -1.0"),
+        (moments, dict(prior=jaxgmm.Ridge(np.nan)), ValueError, "strength of the prior must be at least 0, not nan"),
+        (moments, dict(prior=jaxgmm.Ridge(np.inf)), ValueError, "strength of the prior must be finite"),
+        (moments, dict(previous=X), TypeError, "previous must be a Mixture, not ndarray"),
+        (moments, dict(covariance_type="full"), ValueError, "moments hold scalar scatter, from which no dense"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxgmm.m_step(given, **(dict(covariance_type="spherical") | options))
+
+
+def test_what_is_no_mixture_is_named():
+    result = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1)
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), MIXTURE)
+    for given, error, message in (
+        (X, TypeError, "mixture must be a Mixture, not ndarray"),
+        (None, TypeError, "mixture must be a Mixture, not NoneType"),
+        (result, TypeError, r"mixture must be a Mixture, not FitResult: pass its .mixture"),
+        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture, not the class Mixture"),
+        (stack, ValueError, r"mixture is a stack \(2,\) of mixtures: map over it with jax.vmap"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxgmm.project(given, "full")
+
+
+def test_algorithms_and_priors_are_asked_to_the_core():
+    for algorithm, message in (
+        (jaxgmm.Gradient(None), "Gradient needs an optax optimiser such as .*, not None"),
+        (jaxgmm.Accelerated("EM"), r"algorithm must be EM\(\), .*, not 'EM'"),
+        (jaxgmm.Accelerated(jaxgmm.EM), r"algorithm must be EM\(\), .*class"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            jaxgmm.run(algorithm, MIXTURE, X, max_iter=1)
+        with pytest.raises(TypeError, match=message):
+            jaxgmm.fit(KEY, X, 2, algorithm=algorithm)
+    for strength, error in ((-1.0, ValueError), (np.nan, ValueError), ("1", TypeError), ([1.0, 2.0], TypeError)):
+        with pytest.raises(error, match="strength of the prior must be"):
+            jaxgmm.fit(KEY, X, 2, prior=jaxgmm.Ridge(strength))
+    with pytest.raises(TypeError, match="tol must be a number, not '1'"):
+        jaxgmm.fit(KEY, X, 2, tol="1")
+
+
+# make_mixture: the rows that test_errors does not have
+
+
+@pytest.mark.parametrize("place,name", [(0, "weights"), (1, "means"), (2, "covariances")])
+@pytest.mark.parametrize("kind", REFUSED)
+def test_each_array_of_a_mixture_must_hold_numbers(place, name, kind):
+    make, error, message = REFUSED[kind]
+    arrays = [[0.5, 0.5], np.zeros((2, 2)), [1.0, 1.0]]
+    arrays[place] = make()
+    with pytest.raises(error, match=message.replace("{x}", name)):
+        jaxgmm.make_mixture(*arrays, covariance_type="spherical")
+
+
+@pytest.mark.parametrize(
+    "weights,means,covariances,covariance_type,message",
+    [
+        (1.0, [[0.0]], [1.0], "spherical", r"weights must have shape \(1,\), one for each of means, not \(\)"),
+        ([[1.0]], [[0.0]], [1.0], "spherical", r"weights must have shape \(1,\), .*not \(1, 1\)"),
+        ([], np.zeros((0, 2)), [], "spherical", r"means must have shape \(K, D\), not \(0, 2\)"),
+        ([1.0], [[0.0]], [np.inf], "spherical", "finite and positive, but component 0 has inf"),
+        ([1.0], [[0.0]], np.array([1e-310]), "spherical", "component 0 has 1e-310, which counts as 0 in float64"),
+        ([1.0], [[0.0]], np.array([[[1e-310]]]), "full", "positive definite, but component 0 is not in float64"),
+        (np.float32([1]), [[1e60]], np.float32([1]), "spherical", "means must be finite, but component 0 has inf in"),
+        ([1.0], [[0.0, 0.0]], [[[1.0, np.inf], [np.inf, 1.0]]], "full", "component 0 holds NaN or infinity"),
+        ([1.0], [[0.0, 0.0]], [[[-1.0, 0.0], [0.0, 1.0]]], "full", "positive definite, but component 0 is not"),
+        ([0.5, 0.5], [[0.0], [0.0]], [[1.0], [-1.0]], "diag", "positive, but component 1 has -1.0"),
+        ([1, 1], [[0.0], [0.0]], [1.0, 1.0], "spherical", "weights must sum to 1, not 2"),
+    ],
+)
+def test_mixtures_from_more_bad_arrays(weights, means, covariances, covariance_type, message):
+    if "float64" in message and not jax.config.jax_enable_x64:
+        pytest.skip("its numbers are 0 in float32")
+    with pytest.raises(ValueError, match=message):
+        jaxgmm.make_mixture(weights, means, covariances, covariance_type=covariance_type)
+
+
+def test_mixtures_from_arrays_of_every_make():
+    pandas = pytest.importorskip("pandas")
+    plain = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 1.0], [2.0, 3.0]], [1.0, 2.0], covariance_type="spherical")
+    for dtype in (np.float16, ">f8", np.longdouble):
+        arrays = [np.array(array, dtype) for array in ([0.5, 0.5], [[0, 1], [2, 3]], [1, 2])]
+        found = jaxgmm.make_mixture(*arrays, covariance_type="spherical")
+        np.testing.assert_allclose(found.means, plain.means)
+        np.testing.assert_allclose(found.covariances, plain.covariances, rtol=1e-6)
+    tables = pandas.Series([0.5, 0.5]), pandas.DataFrame([[0, 1], [2, 3]]), pandas.Series([1, 2])
+    np.testing.assert_allclose(jaxgmm.make_mixture(*tables, covariance_type="spherical").means, plain.means)
+
+
+# scikit-learn's manner
+
+METHODS = ("predict", "predict_proba", "score_samples", "score", "aic", "bic")
+
+
+def estimators():
+    ours, theirs = pytest.importorskip("jaxgmm.sklearn"), pytest.importorskip("sklearn.mixture")
+    return ours.GaussianMixture, theirs.GaussianMixture
+
+
+def said(call):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call()
+        except Exception as error:
+            return type(error), str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name != "masked"])
+def test_the_estimator_refuses_what_scikit_learns_does_in_its_words(name):
+    others = {"nan": lambda: spoiled(np.nan), "inf": lambda: spoiled(np.inf), "None": lambda: None}
+    make = others.get(name) or (REFUSED.get(name) or SHAPES[name])[0]
+    ours, theirs = (kind(2, random_state=0, max_iter=2) for kind in estimators())
+    refusal = said(lambda: ours.fit(make()))
+    assert refusal == said(lambda: theirs.fit(make()))
+    said(lambda: ours.fit(X))
+    for method in METHODS if refusal else ():
+        with pytest.raises(refusal[0]):
+            getattr(ours, method)(make())
+
+
+@pytest.mark.parametrize("name", OTHER_COLUMNS)
+def test_the_estimator_counts_columns(name):
+    ours, _ = estimators()
+    model = ours(2, random_state=0)
+    said(lambda: model.fit(X))
+    for method in METHODS:
+        with pytest.raises(ValueError, match="X has . features, but GaussianMixture is expecting 2 features"):
+            getattr(model, method)(OTHER_COLUMNS[name]())
+
+
+@pytest.mark.parametrize(
+    "weights,error,message",
+    [
+        (["a"] * 20, TypeError, "sample_weight must hold real numbers"),
+        (np.ones(19), ValueError, r"sample_weight must have shape \(20,\)"),
+        (-np.ones(20), ValueError, "holds -1.0 in row 0"),
+        (np.zeros(20), ValueError, "sample_weight is zero for every row"),
+        (np.where(np.arange(20) == 3, np.nan, 1.0), ValueError, "holds nan in row 3"),
+    ],
+)
+def test_the_estimator_asks_of_weights(weights, error, message):
+    ours, _ = estimators()
+    model = ours(2, random_state=0)
+    said(lambda: model.fit(X))
+    for method in ("fit", "fit_predict", "score", "aic", "bic"):
+        with pytest.raises(error, match=message):
+            getattr(model, method)(X, sample_weight=weights)
+
+
+# save and load
+
+
+def test_what_is_no_mixture_is_not_saved(tmp_path):
+    for value in (None, X, tmp_path, jaxgmm.unconstrain(MIXTURE), jaxgmm.Mixture):
+        with pytest.raises(TypeError, match="save takes a Mixture or a FitResult, not"):
+            jaxgmm.save(tmp_path / "new.npz", value)
+    for path in (None, 3, MIXTURE):
+        with pytest.raises(TypeError, match="expected str, bytes or os.PathLike object, not"):
+            jaxgmm.save(path, MIXTURE)
+        with pytest.raises(TypeError, match="expected str, bytes or os.PathLike object, not"):
+            jaxgmm.load(path)
+    with pytest.raises(ValueError, match="'.' cannot be loaded: it is not a regular file"):
+        jaxgmm.load("")
+    jaxgmm.save(tmp_path / "mixture.npz", MIXTURE)
+    with pytest.raises(ValueError, match="dtype must be float32, float64 or None, not 'float16'"):
+        jaxgmm.load(tmp_path / "mixture.npz", dtype="float16")
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_pictures_ask_of_weights_and_of_values(name):
+    draw = getattr(pytest.importorskip("jaxgmm.plotting"), name)
+    for x, options, error, message in (
+        (spoiled(np.nan), {}, ValueError, "x holds nan in row 7, column 1: drop such rows"),
+        (spoiled(np.inf), {}, ValueError, "x holds inf in row 7, column 1: drop such rows"),
+        (X, dict(sample_weight=-np.ones(20)), ValueError, "sample_weight must be finite and at least 0"),
+        (X, dict(sample_weight=np.zeros(20)), ValueError, "sample_weight is zero for every row"),
+        (X, dict(sample_weight=["a"] * 20), TypeError, "sample_weight must hold real numbers"),
+        (X, dict(dims=[2, 3]), ValueError, "dims names column 2, but the mixture has 2"),
+    ):
+        with pytest.raises(error, match=message):
+            draw(MIXTURE, x, **options)
+    for mixture in (None, X, "full", jaxgmm.Mixture):
+        with pytest.raises(TypeError, match="mixture must be a Mixture or a FitResult, not"):
+            draw(mixture, X)
+
+
+def count():
+    """How many inputs were tried at how many doors, and what came of it."""
+    wrong = [
+        said
+        for _, doors, make, error, message in refusals()
+        for said in (outcome(door, make(), error, message) for door in doors)
+        if said
+    ]
+    refused = sum(len(doors) for _, doors, *_ in refusals()) - len(wrong)
+    right = 0
+    for name in RIGHT:
+        for door in [*ROW_BY_ROW, *IN_ALL, *HOST]:
+            found, wanted = answers(name, door)
+            if found.shape == wanted.shape and np.allclose(found, wanted, rtol=2e-6, atol=1e-6):
+                right += 1
+            else:
+                wrong.append(f"{door} of {name}: {found} in place of {wanted}")
+    for line in wrong:
+        print(line)
+    print(f"{right + refused + len(wrong)} tried, {right} right, {refused} refused, {len(wrong)} wrong")
+
+
+if __name__ == "__main__":
+    count()
