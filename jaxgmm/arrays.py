@@ -83,7 +83,8 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
 def as_floats(value: Any, name: str, *like: Any) -> Array:
     """A JAX array in the widest floating dtype among it and `like`; never narrower than float32."""
     array = as_numbers(value, name)
-    return jnp.asarray(array, float_dtype(array, *like))
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        return jnp.asarray(array, float_dtype(array, *like))
 
 
 def float_dtype(*arrays: Any) -> Any:
