@@ -435,9 +435,9 @@ def test_what_is_no_mixture_is_not_saved(tmp_path):
         with pytest.raises(TypeError, match="save takes a Mixture or a FitResult, not"):
             jaxgmm.save(tmp_path / "new.npz", value)
     for path in (None, 3, MIXTURE):
-        with pytest.raises(TypeError, match="expected str, bytes or os.PathLike object, not"):
+        with pytest.raises(TypeError, match="os.PathLike object"):
             jaxgmm.save(path, MIXTURE)
-        with pytest.raises(TypeError, match="expected str, bytes or os.PathLike object, not"):
+        with pytest.raises(TypeError, match="os.PathLike object"):
             jaxgmm.load(path)
     with pytest.raises(ValueError, match="'.' cannot be loaded: it is not a regular file"):
         jaxgmm.load("")
