@@ -6,6 +6,7 @@ Shapes are asked of every argument; values only of concrete ones.
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any
 
 import jax
@@ -59,6 +60,24 @@ def as_tolerance(tol: Any) -> float:
         ValueError: if it is negative or NaN.
     """
     return _as_measure(tol, "tol")
+
+
+_process: int | None = None
+
+
+def check_process() -> None:
+    """Ask that no fit came before a fork: the threads of JAX are not there in the child, which waits for them for ever.
+
+    Raises:
+        RuntimeError: in a child of a process that had already fitted.
+    """
+    global _process
+    _process = os.getpid() if _process is None else _process
+    if _process != os.getpid():
+        raise RuntimeError(
+            "this process was forked from one that had used JAX, whose threads did not come along: start it with "
+            'multiprocessing.get_context("spawn"), or use joblib, which does not fork'
+        )
 
 
 def as_callback(callback: Any) -> Any:

@@ -24,6 +24,7 @@ from jaxgmm.checks import (
     check_climber,
     check_enough_rows,
     check_finite,
+    check_process,
 )
 from jaxgmm.data import Rows
 from jaxgmm.em import EM, labelled_mixture
@@ -88,6 +89,7 @@ def fit(
         TypeError: if an argument is of the wrong type, x is traced or holds no real numbers.
         ValueError: if an argument has a bad value or shape, x holds NaN or infinity, or the result cannot
             be represented in its dtype.
+        RuntimeError: in a process forked from one that had fitted, where JAX would hang.
     """
     options = Options(covariance_type, algorithm, prior, init, n_init, max_iter, tol)
     with Progress(progress, as_callback(callback)) as shown:
@@ -121,6 +123,7 @@ def fit_in_slots(
     """`fit`, by a program compiled for any K up to `n_slots`, which serves `n_fits` fits."""
     if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
+    check_process()
     check_climber(options.algorithm, options.prior)
     key, family = as_key(key), family_of(options.covariance_type)
     n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")

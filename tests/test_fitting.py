@@ -1,9 +1,6 @@
-import os
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -268,26 +265,6 @@ def test_blocks_share_one_program(blobs, dtype):
         restarts._advance.clear_cache()
         fitted = jaxgmm.fit(KEY, blobs[0].astype(dtype), 4, algorithm=algorithm, n_init=2, max_iter=300, tol=0)
         assert fitted.n_iter == 300 and restarts._advance._cache_size() == 1
-
-
-@pytest.fixture
-def interruptible():
-    """SIGINT as a terminal has it: a shell starts its background jobs with it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_returns_the_best_so_far(blobs, interruptible):
-    x = np.tile(blobs[0], (50, 1))
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    jaxgmm.fit(KEY, x, 4, n_init=2, max_iter=10**6, tol=1e30)
-    timer.start()
-    fitted = jaxgmm.fit(KEY, x, 4, n_init=2, max_iter=10**6, tol=0)
-    timer.join()
-    assert fitted.status is Status.INTERRUPTED and 0 < fitted.n_iter < 10**6
-    assert (np.asarray(fitted.restarts.status) == Status.INTERRUPTED).all()
-    np.testing.assert_allclose(fitted.log_likelihood, jaxgmm.log_likelihood(fitted.mixture, x), rtol=1e-5)
 
 
 def test_a_traced_fit_points_to_run(blobs):
