@@ -193,7 +193,9 @@ class Diagonal:
             scatter = jnp.diagonal(scatter, axis1=-2, axis2=-1)
         if scatter.ndim == 1:
             scatter = scatter[:, None]
-        return jnp.sum(scatter / self.scale**2, axis=-1)
+        # Written as a quotient, its derivative has scale⁻⁴ in it, which leaves the range of float32 at 1e±10.
+        inverse = self.inverse()
+        return jnp.sum(scatter * inverse * inverse, axis=-1)
 
     def divergence(self, other: Diagonal, n_features: int) -> Array:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,)."""

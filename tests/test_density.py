@@ -250,3 +250,22 @@ def test_uncertainty_keeps_the_digits_of_small_chances(dtype):
     mixture = jaxgmm.make_mixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0], covariance_type="spherical")
     x = np.array([[20.0], [-15.0], [0.0]], dtype)
     np.testing.assert_allclose(jaxgmm.uncertainty(mixture, x), [np.exp(-40), np.exp(-30), 0.5], rtol=2e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_and_distances_are_the_same_in_every_unit(family):
+    mixture, _ = cases.mixture(family, 3, 2, np.float32)
+    x, weights = cases.rows(40, 2, np.float32)
+
+    @jax.jit
+    def in_units(unit):
+        covs = jax.tree.map(lambda leaf: leaf * unit, mixture.covs)
+        there = jaxgmm.Mixture(mixture.log_weights, mixture.means * unit, covs, mixture.family)
+        slope = jax.grad(jaxgmm.log_likelihood)(there, x * unit, weights)
+        log_prob = jaxgmm.log_prob(there, x * unit) + 2 * jnp.log(unit)
+        return log_prob, slope.log_weights, slope.means * unit, jax.tree.leaves(slope.covs)[0] * unit
+
+    expected = in_units(np.float32(1))
+    for unit in np.array([1e-15, 1e15, 1e18], np.float32):
+        for found, plain in zip(in_units(unit), expected, strict=True):
+            np.testing.assert_allclose(found, plain, atol=1e-4 * np.abs(plain).max())

@@ -120,7 +120,7 @@ def test_second_derivatives_of_a_fit():
     np.testing.assert_allclose(bend, expected, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", ["full", "tied"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_derivative_is_the_same_in_every_unit(family, dtype):
     start, x, weights = problem(family, dtype)
 
@@ -137,7 +137,7 @@ def test_the_derivative_is_the_same_in_every_unit(family, dtype):
         return of_rows, of_weights / unit
 
     expected = gradients(jnp.ones((), dtype))
-    for unit in np.array([1e-15, 1e15] if dtype == np.float32 else [1e-150, 1e150], dtype):
+    for unit in np.array([1e-15, 1e15] if dtype == np.float32 else [1e-100, 1e100], dtype):
         for found, plain in zip(gradients(unit), expected, strict=True):
             np.testing.assert_allclose(found, plain, atol=(1e-3 if dtype == np.float32 else 1e-8) * np.abs(plain).max())
 

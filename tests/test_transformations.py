@@ -24,6 +24,7 @@ PAGE = pathlib.Path(__file__).parent.parent / "docs" / "transformations.md"
 COLUMNS = ("jit and vmap", "jvp", "grad", "vmap of grad", "hessian")
 STEP = 1e-5
 KEY = jax.random.key(0)
+FIXED = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 1.0], [2.0, -1.0]], [1.0, 0.5], covariance_type="spherical")
 fast = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """A program that runs once is worth no optimisation."""
 
@@ -56,6 +57,9 @@ FUNCTIONS = {
     "from_responsibilities": lambda m, x, w: jaxgmm.from_responsibilities(
         x, jaxgmm.responsibilities(m, x), w, covariance_type=m.family, prior=Ridge(0.1)
     ),
+    "pool": lambda m, x, w: jaxgmm.pool(
+        jax.vmap(lambda unit: jaxgmm.e_step(m, unit * x, w)[0])(jnp.asarray([1.0, 2.0]))
+    ),
     "merge": lambda m, x, w: jaxgmm.merge(jaxgmm.e_step(m, x, w)[0], jaxgmm.e_step(m, 2 * x)[0]),
     "make_mixture": lambda m, x, w: jaxgmm.make_mixture(*arrays(m), covariance_type=m.family),
     "project": lambda m, x, w: [jaxgmm.project(m, name) for name in ("tied", "spherical")],
@@ -75,6 +79,7 @@ FUNCTIONS = {
     "run": lambda m, x, w: jaxgmm.run(EM(), m, x, w, prior=Ridge(0.1), max_iter=2, tol=0).mixture,
     "solution": solved,
     "standard_errors": lambda m, x, w: jaxgmm.standard_errors(solved(m, x, w), x, w, prior=Ridge(0.1)),
+    "kl_divergence": lambda m, x, w: jaxgmm.kl_divergence(KEY, FIXED, m, 50).value,
 }
 """What each makes of a mixture, rows and weights."""
 

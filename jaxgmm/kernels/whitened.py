@@ -70,7 +70,7 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = float(np.sqrt(jnp.finfo(columns.dtype).max)) / (4 * mixture.n_features)
-    reach = jnp.max(jnp.abs(columns), axis=0) / limit * jnp.maximum(1.0, prepared.steepest)
+    reach = jnp.max(jnp.abs(columns), axis=0) / limit * prepared.steepest
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
     nearby = limit * float(np.sqrt(jnp.finfo(columns.dtype).eps))
     shrink = lax.stop_gradient(jnp.where(reach > 1, reach * nearby, 1.0))
