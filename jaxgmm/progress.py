@@ -173,9 +173,12 @@ class Progress:
 def _bar() -> Any:
     try:
         from tqdm.auto import tqdm
+        from tqdm.notebook import tqdm as in_notebooks
     except ImportError:
         return None
-    return tqdm(total=1, bar_format="{percentage:3.0f}%|{bar:20}| {elapsed}{postfix}")
+    # A notebook's bar is drawn by the browser where this stands; a terminal's would give way to the long line after it.
+    bar = "{bar}" if issubclass(tqdm, in_notebooks) else "{bar:20}"
+    return tqdm(total=1, bar_format="{percentage:3.0f}%|" + bar + "| {elapsed}{postfix}")
 
 
 def _duration(seconds: float) -> str:
