@@ -72,7 +72,8 @@ def by_gmmx(problem: Problem, family: str) -> Answer:
         return Answer(None, "no weights")
     if family not in ("full", "diag") or problem.x.dtype != np.float32:
         return Answer(None, "not offered")
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    # It mixes dtypes where x64 is on.
+    with warnings.catch_warnings(), np.errstate(all="ignore"), jax.enable_x64(False):
         warnings.simplefilter("ignore")
         try:
             kind = CovarianceType(family)
