@@ -94,6 +94,39 @@ def float_dtype(*arrays: Any) -> Any:
 
 
 _NUMBERS = "fiub"
+
+
+def as_table(x: Any) -> Table:
+    """Rows on the host with the names of their columns.
+
+    Raises:
+        TypeError: for what holds no real numbers.
+        ValueError: for an empty array or one without two axes.
+    """
+    if is_traced(x):
+        raise TypeError("x is being traced by JAX: use the pure door `jaxgmm.run` under jit, vmap or jvp")
+    rows = np.asarray(as_numbers(x, "x"))
+    check_rows(rows)
+    return Table(rows, names_of(x))
+
+
+def check_rows(array: Any, name: str = "x") -> None:
+    """Ask for rows (N, D) with N, D ≥ 1.
+
+    Raises:
+        ValueError: if the shape is another.
+    """
+    if array.ndim == 1:
+        raise ValueError(
+            f"{name} must have shape (N, D), not {array.shape}: a single column is {name}.reshape(-1, 1), "
+            f"a single row {name}.reshape(1, -1)"
+        )
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (N, D), not {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} is empty: its shape is {array.shape}")
+
+
 _HINTS = {
     "O": ": objects; convert to float first",
     "U": ": strings; convert to float first",

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.arrays import Names, Table, as_numbers, column_label, is_traced, names_of
+from jaxgmm.arrays import Names, as_numbers, column_label, is_traced
 
 BLOCK_ROWS = 1 << 16
 """Rows that the host looks at together, so that no check copies large data."""
@@ -144,37 +144,6 @@ def check_moments(moments: Any) -> None:
     if not isinstance(moments, Moments):
         hint = ": e_step returns them first, and the log-likelihood second" if isinstance(moments, tuple) else ""
         raise TypeError(f"moments must be Moments, not {_named(moments)}{hint}")
-
-
-def as_table(x: Any) -> Table:
-    """Rows on the host with the names of their columns.
-
-    Raises:
-        TypeError: for what holds no real numbers.
-        ValueError: for an empty array or one without two axes.
-    """
-    if is_traced(x):
-        raise TypeError("x is being traced by JAX: use the pure door `jaxgmm.run` under jit, vmap or jvp")
-    rows = np.asarray(as_numbers(x, "x"))
-    check_rows(rows)
-    return Table(rows, names_of(x))
-
-
-def check_rows(array: Any, name: str = "x") -> None:
-    """Ask for rows (N, D) with N, D ≥ 1.
-
-    Raises:
-        ValueError: if the shape is another.
-    """
-    if array.ndim == 1:
-        raise ValueError(
-            f"{name} must have shape (N, D), not {array.shape}: a single column is {name}.reshape(-1, 1), "
-            f"a single row {name}.reshape(1, -1)"
-        )
-    if array.ndim != 2:
-        raise ValueError(f"{name} must have shape (N, D), not {array.shape}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} is empty: its shape is {array.shape}")
 
 
 def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None) -> None:

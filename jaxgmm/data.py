@@ -13,8 +13,7 @@ from jax import Array, lax
 
 from jaxgmm import chunks
 from jaxgmm._types import Columns, Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, float_dtype
-from jaxgmm.checks import check_rows
+from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype
 from jaxgmm.expectation import expectation
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather

@@ -14,8 +14,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._types import Info, Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
-from jaxgmm.checks import check_mixture, check_moments, check_prior, check_responsibilities, check_rows
+from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
+from jaxgmm.checks import check_mixture, check_moments, check_prior, check_responsibilities
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total

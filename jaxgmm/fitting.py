@@ -13,12 +13,11 @@ from jax.typing import ArrayLike
 
 from jaxgmm._protocols import Algorithm, Family
 from jaxgmm._types import FitResult, Mixture, Restarts, Status
-from jaxgmm.arrays import Names, Table, as_numbers, float_dtype, is_traced
+from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
 from jaxgmm.checks import (
     as_callback,
     as_count,
     as_key,
-    as_table,
     as_tolerance,
     as_weights,
     check_climber,

@@ -16,8 +16,8 @@ from jaxgmm import draws
 from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
-from jaxgmm.checks import as_count, as_key, as_weights, check_enough_rows, check_finite, check_rows
+from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
+from jaxgmm.checks import as_count, as_key, as_weights, check_enough_rows, check_finite
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of

@@ -13,7 +13,8 @@ from jax import Array
 
 from jaxgmm._protocols import Family
 from jaxgmm._types import FitResult, Mixture, Status
-from jaxgmm.checks import as_callback, as_count, as_key, as_table, as_weights
+from jaxgmm.arrays import as_table
+from jaxgmm.checks import as_callback, as_count, as_key, as_weights
 from jaxgmm.criteria import doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of

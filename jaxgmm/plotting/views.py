@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from jaxgmm._types import Mixture
 from jaxgmm.algebra import marginal
-from jaxgmm.arrays import Names, is_traced
-from jaxgmm.checks import as_count, as_table, as_weights, check_finite
+from jaxgmm.arrays import Names, as_table, is_traced
+from jaxgmm.checks import as_count, as_weights, check_finite
 from jaxgmm.density import responsibilities
 from jaxgmm.plotting.colours import blend, palette
 
