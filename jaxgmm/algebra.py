@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import inverse_lower, lower_factor, product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_floats, is_traced
+from jaxgmm.checks import as_count
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 
@@ -186,7 +187,7 @@ def _transformed(mixture: Mixture, matrix: Array, shift: Array) -> Mixture:
 
 def _columns(mixture: Mixture, dims: Sequence[int]) -> list[int]:
     n_features = mixture.n_features
-    columns = [int(d) for d in np.atleast_1d(np.asarray(dims, dtype=np.int64))]
+    columns = [as_count(d, "each of dims", -n_features) for d in ([dims] if np.ndim(dims) == 0 else list(dims))]
     beyond = [d for d in columns if not -n_features <= d < n_features]
     if beyond:
         raise ValueError(f"dims names column {beyond[0]}, but the mixture has {n_features} columns")

@@ -14,6 +14,7 @@ from jax import Array, lax
 from jaxgmm import chunks
 from jaxgmm._types import Columns, Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype
+from jaxgmm.checks import check_mixture
 from jaxgmm.expectation import expectation
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
@@ -121,9 +122,10 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
     """A mixture and data in one dtype, the wider; `Data` passes as it is.
 
     Raises:
-        TypeError: if x or the weights hold no real numbers.
+        TypeError: if the mixture is something else, or x or the weights hold no real numbers.
         ValueError: if x is not (N, D) with the mixture's D, or the weights are not (N,).
     """
+    check_mixture(mixture)
     if hasattr(x, "moments") and hasattr(x, "log_joint"):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
@@ -139,9 +141,10 @@ def as_points(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
     """A mixture and points (..., D) in one dtype, the wider.
 
     Raises:
-        TypeError: if x holds no real numbers.
+        TypeError: if the mixture is something else, or x holds no real numbers.
         ValueError: if the last axis is not the mixture's D.
     """
+    check_mixture(mixture)
     x = as_numbers(x, "x")
     dtype = float_dtype(x, mixture.means)
     if x.ndim == 0 or x.shape[-1] != mixture.n_features:

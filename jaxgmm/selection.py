@@ -105,13 +105,11 @@ class Selection:
 
     def __str__(self) -> str:
         """A table, the best candidate marked."""
-        head = "".join(f"{title:{form}}" for title, form in zip(_HEAD, _FORMS, strict=True)) + "  status"
+        head = _line([*_HEAD, "status"])
         lines = [head, "-" * len(head)]
         best = self._best_if_any()
         for c in self.candidates:
-            *numbers, status = _cells(c)
-            line = "".join(f"{text:{form}}" for text, form in zip(numbers, _FORMS, strict=False))
-            lines.append(f"{line}  {status}" + (f"  <- lowest {self.criterion.upper()}" if c is best else ""))
+            lines.append(_line(_cells(c)) + (f"  <- lowest {self.criterion.upper()}" if c is best else ""))
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -132,7 +130,14 @@ class Selection:
 
 
 _HEAD = ("K", "covariance", "parameters", "log-lik.", "AIC", "BIC", "ICL")
-_FORMS = (">3", "<13", ">10", ">13", ">13", ">13", ">13")
+
+
+def _line(cells: list[str]) -> str:
+    """A line of the table in text; the last cell has what room it needs."""
+    count, name, *numbers, status = cells
+    widths = (10, 13, 13, 13, 13)
+    columns = "".join(f"{text:>{width}}" for text, width in zip(numbers, widths, strict=False))
+    return f"{count:>3}  {name:<11}{columns}  {status}"
 
 
 def _cells(c: Candidate) -> list[str]:

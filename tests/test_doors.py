@@ -491,3 +491,17 @@ def count():
 
 if __name__ == "__main__":
     count()
+
+
+def test_a_result_in_place_of_its_mixture_is_named():
+    fitted = jaxgmm.fit(jax.random.key(0), np.eye(4, 2), 1, n_init=1, max_iter=2)
+    for function in (jaxgmm.log_prob, jaxgmm.predict, jaxgmm.score, jaxgmm.e_step):
+        with pytest.raises(TypeError, match=r"mixture must be a Mixture, not .*: pass its \.mixture"):
+            function(fitted, np.eye(4, 2))
+
+
+def test_columns_by_name_are_not_known_to_a_mixture():
+    mixture = jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [1.0], covariance_type="spherical")
+    for dims in (["mass"], "mass", [0.5], [True]):
+        with pytest.raises(TypeError, match="each of dims must be an integer, not"):
+            jaxgmm.marginal(mixture, dims)

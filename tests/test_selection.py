@@ -99,3 +99,10 @@ def test_criteria_jit(dtype):
     for criterion in (jaxgmm.aic, jaxgmm.bic, jaxgmm.icl):
         compiled = jax.jit(criterion)(mixture, jnp.asarray(x), weights)
         np.testing.assert_allclose(compiled, criterion(mixture, x, weights), rtol=1e-5)
+
+
+def test_the_table_has_a_gap_between_its_columns(faithful):
+    text = str(jaxgmm.select(KEY, faithful[0][:3], [1, 10], ["full"], n_init=1, max_iter=2))
+    head, rule, first, skipped = text.splitlines()
+    assert head.startswith("  K  covariance ") and len(rule) == len(head)
+    assert first.startswith("  1  full ") and skipped.startswith(" 10  full ") and "skipped: only 3 rows" in skipped
