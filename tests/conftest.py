@@ -29,6 +29,7 @@ DTYPES = [np.float64 if X64 else np.float32]
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_x64: meaningless without float64")
     config.addinivalue_line("markers", "matrix: all functions under all transformations; minutes, so asked for by name")
+    config.addinivalue_line("markers", "torture: hundreds of hard fits; minutes, so asked for by name")
     config.addinivalue_line("markers", "composition: inside other libraries; minutes, so asked for by name")
 
 

@@ -11,6 +11,8 @@ from experiments.torture.problems import CASES, clusters
 from experiments.torture.verdicts import TOLERANCE, judge
 from tests.conftest import X64
 
+pytestmark = pytest.mark.torture
+
 FAMILIES = ("full", "tied", "diag", "spherical")
 DTYPES = (np.float32, np.float64) if X64 else (np.float32,)
 TRIED = [
