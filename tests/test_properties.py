@@ -136,9 +136,7 @@ def test_log_prob_is_the_sum_over_components_and_responsibilities_its_shares(fam
     holds()
 
 
-@pytest.mark.parametrize(
-    "family,n_features", [*((family, 2) for family in cases.FAMILIES), ("full", 1), ("spherical", 1)]
-)
+@pytest.mark.parametrize("family,n_features", [*((family, 2) for family in cases.FAMILIES), ("full", 1)])
 def test_densities_integrate_to_one(family, n_features):
     n_points = 4001 if n_features == 1 else 301
 
@@ -278,9 +276,9 @@ def climb(mixture, x, weight, prior, algorithm=EM_STEPS):
     return jaxgmm.run(algorithm, mixture, x, weight, prior=prior, max_iter=12, tol=0.0)
 
 
-def never_falls(family, shape, algorithm):
+def never_falls(family, algorithm):
     @suite
-    @given(mixtures(family, *shape), rows(shape[1]), weights(), strengths, units(shape[1], True))
+    @given(mixtures(family, 3, 3), rows(3), weights(), strengths, units(3, True))
     def holds(mixture, x, weight, strength, unit):
         prior, (scale, shift) = Ridge(strength), unit
         mixture, x = jaxgmm.affine(mixture, scale[0], shift), x * scale + shift
@@ -295,13 +293,13 @@ def never_falls(family, shape, algorithm):
     holds()
 
 
-@every_case
-def test_the_objective_never_falls_under_em(family, shape):
-    never_falls(family, shape, EM())
+@every_family
+def test_the_objective_never_falls_under_em(family):
+    never_falls(family, EM())
 
 
 def test_the_objective_never_falls_under_accelerated_em():
-    never_falls("full", (3, 3), Accelerated(EM()))
+    never_falls("full", Accelerated(EM()))
 
 
 @every_family
