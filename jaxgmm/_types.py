@@ -39,6 +39,10 @@ class Status(enum.IntEnum):
     STOPPED = 5
 
 
+FAILED = (Status.NONFINITE, Status.COLLAPSED)
+"""Ends that leave no mixture to rely on."""
+
+
 class Columns(NamedTuple):
     """What a fit knows of the columns as a whole, from one cheap pass.
 

@@ -121,6 +121,17 @@ def check_prior(prior: Any) -> None:
         raise ValueError("strength of the prior must be finite, not inf")
 
 
+def check_mixtures(mixture: Any, name: str = "mixture") -> None:
+    """Ask for a mixture, or a stack of them.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(mixture, Mixture):
+        hint = ": pass its .mixture" if hasattr(type(mixture), "mixture") else ""
+        raise TypeError(f"{name} must be a Mixture, not {_named(mixture)}{hint}")
+
+
 def check_mixture(mixture: Any, name: str = "mixture") -> None:
     """Ask for one mixture.
 
@@ -128,9 +139,7 @@ def check_mixture(mixture: Any, name: str = "mixture") -> None:
         TypeError: if it is something else.
         ValueError: if it is a stack of mixtures.
     """
-    if not isinstance(mixture, Mixture):
-        hint = ": pass its .mixture" if hasattr(type(mixture), "mixture") else ""
-        raise TypeError(f"{name} must be a Mixture, not {_named(mixture)}{hint}")
+    check_mixtures(mixture, name)
     if mixture.means.ndim != 2:
         raise ValueError(f"{name} is a stack {mixture.means.shape[:-2]} of mixtures: map over it with jax.vmap")
 

@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxgmm import distributions
 from jaxgmm._types import Mixture
+from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 
 
@@ -96,7 +97,8 @@ def to_distribution(mixture: Mixture) -> GaussianMixture:
     Raises:
         TypeError: if `mixture` is something else.
     """
-    return GaussianMixture(distributions.check_mixture(mixture))
+    check_mixtures(mixture)
+    return GaussianMixture(mixture)
 
 
 def from_distribution(distribution: distrax.Distribution, *, covariance_type: Any = None) -> Mixture:
@@ -116,12 +118,12 @@ def from_distribution(distribution: distrax.Distribution, *, covariance_type: An
         TypeError: if the distribution, or a component, is of another kind.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
     """
-    if isinstance(distribution, GaussianMixture):
-        return distributions.projected(distribution.mixture, covariance_type)
-    if not isinstance(distribution, distrax.MixtureSameFamily):
-        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
-    logits = distribution.mixture_distribution.logits_parameter()  # pyright: ignore[reportAttributeAccessIssue]
-    return distributions.assemble(logits, *_gaussian(distribution.components_distribution), covariance_type)
+    return distributions.unwrap(distribution, GaussianMixture, distrax.MixtureSameFamily, _parts, covariance_type)
+
+
+def _parts(distribution: Any) -> distributions.Parts:
+    logits = distribution.mixture_distribution.logits_parameter()
+    return logits, *_gaussian(distribution.components_distribution)
 
 
 def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:

@@ -6,6 +6,7 @@ Mixtures may be stacked along batch axes B, as `vmap` leaves them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,16 +24,8 @@ from jaxgmm.families import DIAG, FULL, SPHERICAL, TIED, family_of
 from jaxgmm.mixtures import project
 from jaxgmm.reparameterised import sample_reparameterised
 
-
-def check_mixture(mixture: Any) -> Mixture:
-    """Ask for a mixture.
-
-    Raises:
-        TypeError: if it is something else.
-    """
-    if not isinstance(mixture, Mixture):
-        raise TypeError(f"mixture must be a Mixture, not {type(mixture).__name__}")
-    return mixture
+Parts = tuple[Any, Any, Dense | Diagonal]
+"""Log-weights up to a constant, (*B, K), means, (*B, K, D), and factors of the covariances of a mixture."""
 
 
 def batch_shape(mixture: Mixture) -> tuple[int, ...]:
@@ -77,6 +70,29 @@ def moments(mixture: Mixture) -> tuple[Array, Array]:
     for _ in batch_shape(mixture):
         each = jax.vmap(each)
     return each(mixture)
+
+
+def unwrap(
+    distribution: Any, own: type, theirs: type, parts: Callable[[Any], Parts], covariance_type: Any = None
+) -> Mixture:
+    """The mixture that a library's distribution is.
+
+    Args:
+        distribution: the distribution.
+        own: the class that holds a mixture.
+        theirs: the library's class of mixtures.
+        parts: what one of those is made of.
+        covariance_type: a name or a family, to project the mixture onto; None keeps the tightest.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if it holds NaN, or a covariance that is not positive definite.
+    """
+    if isinstance(distribution, own):
+        return projected(distribution.mixture, covariance_type)  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(distribution, theirs):
+        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
+    return assemble(*parts(distribution), covariance_type)
 
 
 def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: Any = None) -> Mixture:

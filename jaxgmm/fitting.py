@@ -12,17 +12,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._protocols import Algorithm, Family
-from jaxgmm._types import FitResult, Mixture, Restarts, Status
+from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
 from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
 from jaxgmm.checks import (
     as_callback,
     as_count,
     as_key,
     as_tolerance,
-    as_weights,
     check_climber,
-    check_enough_rows,
-    check_finite,
     check_process,
 )
 from jaxgmm.data import Rows
@@ -34,7 +31,7 @@ from jaxgmm.mixtures import project, without_spares
 from jaxgmm.priors import Ridge, settle
 from jaxgmm.progress import Callback, Progress
 from jaxgmm.restarts import choose, climb_all, start_drawn, start_given
-from jaxgmm.scaling import Nats, Units, check_representable, measure, standardise, to_host
+from jaxgmm.scaling import Nats, Units, bucket, check_representable, standardise, to_host, weigh
 
 
 def fit(
@@ -129,12 +126,9 @@ def fit_in_slots(
     max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
     algorithm, init = options.algorithm, options.init
     x, names = table
-    weights = as_weights(sample_weight, len(x))
-    check_finite(x, weights, names)
-    check_enough_rows(weights, n_components)
     dtype = float_dtype(x)
+    weights, units = weigh(x, sample_weight, n_components, family, dtype, names)
     prior = settle(options.prior, dtype)
-    units = measure(x, weights, family, dtype, names)
     # Weights of average 1 keep float32 away from its limits.
     weight_unit = float(weights.sum() / np.count_nonzero(weights))
     data = _in_bucket(x, weights, weight_unit, units, dtype)
@@ -164,7 +158,7 @@ def _in_users_units(
 ) -> FitResult:
     """Map a fit of scaled rows back."""
     mixture = units.restore(to_host(fitted.mixture))
-    if fitted.status not in (Status.COLLAPSED, Status.NONFINITE):
+    if fitted.status not in FAILED:
         check_representable(mixture, dtype, names)
     there = np.count_nonzero(np.asarray(fitted.mixture.log_weights) > -np.inf)
     n_covariances = min(fitted.mixture.covs.count, int(there))
@@ -190,12 +184,8 @@ def _in_users_units(
 
 
 def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Units, dtype: Any) -> Rows:
-    """Rows in the fit's units, with rows of weight zero up to the next of sixteen sizes to an octave.
-
-    So data that grow by a few rows need no new program: the price is a sixteenth more rows at most.
-    """
-    step = max(16, 1 << max(0, len(x).bit_length() - 5))
-    n_rows = -(-len(x) // step) * step
+    """Rows in the fit's units, with rows of weight zero up to the bucket's size."""
+    n_rows = bucket(len(x))
     padded = np.zeros(n_rows, dtype)
     padded[: len(x)] = weights
     padded /= weight_unit

@@ -17,13 +17,13 @@ from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
-from jaxgmm.checks import as_count, as_key, as_weights, check_enough_rows, check_finite
+from jaxgmm.checks import as_count, as_key
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
 from jaxgmm.moments import gather, merge, spread
 from jaxgmm.priors import Penalty, prepare, settle
-from jaxgmm.scaling import measure, units_of
+from jaxgmm.scaling import units_of, weigh
 
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
 """Names of the starts that need only a key."""
@@ -72,10 +72,7 @@ def initialize(
     check_rows(x)
     data = as_rows(x, sample_weight)
     if not is_traced(data):
-        weights = as_weights(sample_weight, x.shape[0])
-        check_finite(np.asarray(given), weights, names)
-        check_enough_rows(weights, n_components)
-        measure(np.asarray(given), weights, family, x.dtype, names)
+        weigh(np.asarray(given), sample_weight, n_components, family, x.dtype, names)
     return _initialize(key, data, n_components, method, family, settle(prior, x.dtype))
 
 

@@ -17,6 +17,7 @@ from numpyro.distributions.util import validate_sample
 
 from jaxgmm import distributions
 from jaxgmm._types import Mixture
+from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 
 
@@ -100,7 +101,8 @@ def to_distribution(mixture: Mixture, *, validate_args: bool | None = None) -> G
     Raises:
         TypeError: if `mixture` is something else.
     """
-    return GaussianMixture(distributions.check_mixture(mixture), validate_args=validate_args)
+    check_mixtures(mixture)
+    return GaussianMixture(mixture, validate_args=validate_args)
 
 
 def from_distribution(distribution: dist.Distribution, *, covariance_type: Any = None) -> Mixture:
@@ -119,13 +121,13 @@ def from_distribution(distribution: dist.Distribution, *, covariance_type: Any =
         TypeError: if the distribution, or a component, is of another kind.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
     """
-    if isinstance(distribution, GaussianMixture):
-        return distributions.projected(distribution.mixture, covariance_type)
-    if not isinstance(distribution, dist.MixtureSameFamily):
-        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
+    return distributions.unwrap(distribution, GaussianMixture, dist.MixtureSameFamily, _parts, covariance_type)
+
+
+def _parts(distribution: Any) -> distributions.Parts:
     mixing = distribution.mixing_distribution
     logits = mixing.logits if isinstance(mixing, dist.CategoricalLogits) else jnp.log(mixing.probs)
-    return distributions.assemble(logits, *_gaussian(distribution.component_distribution), covariance_type)
+    return logits, *_gaussian(distribution.component_distribution)
 
 
 def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:

@@ -147,6 +147,15 @@ def _aligned(shape: tuple[int, int], dtype: Any) -> np.ndarray:
     return buffer[offset : offset + size].view(dtype).reshape(shape)
 
 
+def bucket(n_rows: int, least: int = 16) -> int:
+    """The next of sixteen sizes to an octave, in steps of at least `least`.
+
+    So data that grow by a few rows need no new program: the price is a sixteenth more rows at most.
+    """
+    step = max(least, 1 << max(0, n_rows.bit_length() - 5))
+    return -(-n_rows // step) * step
+
+
 def to_host(mixture: Mixture) -> Mixture:
     """A mixture with NumPy leaves in float64."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), mixture)

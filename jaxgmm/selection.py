@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._protocols import Family
-from jaxgmm._types import FitResult, Mixture, Status
+from jaxgmm._types import FAILED, FitResult, Mixture, Status
 from jaxgmm.arrays import as_table
 from jaxgmm.checks import as_callback, as_count, as_key, as_weights
 from jaxgmm.criteria import doubt, n_parameters
@@ -25,6 +25,16 @@ from jaxgmm.tables import html_table
 
 CRITERIA = ("bic", "aic", "icl")
 """Names of the criteria; all are lower for better."""
+
+
+def check_criterion(criterion: Any) -> None:
+    """Ask for the name of a criterion.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Candidate:
     @property
     def sound(self) -> bool:
         """Whether it was fitted, and neither collapsed nor failed."""
-        return self.result is not None and self.result.status not in (Status.COLLAPSED, Status.NONFINITE)
+        return self.result is not None and self.result.status not in FAILED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +130,7 @@ class Selection:
         rows = [
             [*cells[:-1], *[""] * (len(_HEAD) + 1 - len(cells)), cells[-1]] for cells in map(_cells, self.candidates)
         ]
-        strong = None if best is None else self.candidates.index(best)
+        strong = next((place for place, c in enumerate(self.candidates) if c is best), None)
         title = f"Selection by {self.criterion.upper()}, {len(rows)} candidates"
         return html_table(title, [*_HEAD, "status"], rows, strong)
 
@@ -186,8 +196,7 @@ def select(
     unknown = sorted(set(fit_options) - set(Options._fields[1:]))
     if unknown:
         raise TypeError(f"select got an unknown option {unknown[0]!r}; fit takes {', '.join(Options._fields[1:])}")
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
+    check_criterion(criterion)
     table = as_table(x)
     weights = as_weights(sample_weight, len(table.rows))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]

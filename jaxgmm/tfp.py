@@ -16,6 +16,7 @@ from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
 from jaxgmm._types import Mixture
+from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -113,7 +114,8 @@ def to_distribution(mixture: Mixture, *, validate_args: bool = False) -> Gaussia
     Raises:
         TypeError: if `mixture` is something else.
     """
-    return GaussianMixture(distributions.check_mixture(mixture), validate_args=validate_args)
+    check_mixtures(mixture)
+    return GaussianMixture(mixture, validate_args=validate_args)
 
 
 def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixture:
@@ -132,12 +134,12 @@ def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixt
         TypeError: if the distribution, or a component, is of another kind.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
     """
-    if isinstance(distribution, GaussianMixture):
-        return distributions.projected(distribution.mixture, covariance_type)
-    if not isinstance(distribution, tfd.MixtureSameFamily):
-        raise TypeError(f"distribution must be a mixture of normal distributions, not {type(distribution).__name__}")
+    return distributions.unwrap(distribution, GaussianMixture, tfd.MixtureSameFamily, _parts, covariance_type)
+
+
+def _parts(distribution: Any) -> distributions.Parts:
     logits = distribution.mixture_distribution.logits_parameter()
-    return distributions.assemble(logits, *_gaussian(distribution.components_distribution), covariance_type)
+    return logits, *_gaussian(distribution.components_distribution)
 
 
 def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:

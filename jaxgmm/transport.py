@@ -13,6 +13,7 @@ from jax import Array, lax, nn
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import float_dtype
+from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 
 _MOST_PATHS = 4
@@ -230,8 +231,7 @@ def as_pair(p: Mixture, q: Mixture) -> tuple[Mixture, Mixture]:
         ValueError: if they have different numbers of columns.
     """
     for name, value in (("p", p), ("q", q)):
-        if not isinstance(value, Mixture):
-            raise TypeError(f"{name} must be a Mixture, not {type(value).__name__}")
+        check_mixtures(value, name)
     if p.n_features != q.n_features:
         raise ValueError(f"p has {p.n_features} columns, but q has {q.n_features}")
     dtype = float_dtype(p.means, q.means)

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.torture
 
 FAMILIES = ("full", "tied", "diag", "spherical")
 DTYPES = (np.float32, np.float64) if X64 else (np.float32,)
+RIGHT = ("scale", "one column times", "each row ten times", "D =")
+"""What can be right and so must be, but for scales whose squares float32 does not hold."""
+
 TRIED = [
     pytest.param(case, dtype, family, id=f"{case.name}-{np.dtype(dtype).name}-{family}")
     for case in CASES
@@ -29,16 +32,8 @@ TRIED = [
 def test_right_or_refused(case, dtype, family):
     problem = case.draw(dtype)
     verdict = judge(problem, family, by_jaxgmm(problem, family))
-    assert verdict.kind in ("right", "refused"), verdict
-
-
-@pytest.mark.parametrize("group", ["scale", "one column times", "each row ten times", "D ="])
-def test_what_can_be_right_is_right(group):
-    for case in CASES:
-        if case.group == group and case.level not in ("1e-30", "1e+30", "200"):
-            for dtype in set(case.dtypes) & set(DTYPES):
-                problem = case.draw(dtype)
-                assert judge(problem, "full", by_jaxgmm(problem, "full")).kind == "right", case.name
+    surely = family == "full" and case.group in RIGHT and case.level not in ("1e-30", "1e+30")
+    assert verdict.kind in (("right",) if surely else ("right", "refused")), verdict
 
 
 def test_the_judge_knows_wrong_from_right():

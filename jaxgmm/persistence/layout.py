@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm._types import FitResult, Mixture, Restarts, Status
+from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
 from jaxgmm.arrays import Names
 from jaxgmm.covariances import Dense
 from jaxgmm.families import FAMILIES
@@ -84,7 +84,7 @@ def check_values(value: Any) -> None:
         for status in (value.status,) if value.restarts is None else (value.status, value.restarts.status):
             if not np.isin(status, list(Status)).all():
                 raise ValueError(f"a status must be one of 0 to {max(Status)}")
-        sound = ~np.isin(value.status, (Status.NONFINITE, Status.COLLAPSED))
+        sound = ~np.isin(value.status, FAILED)
         for name, number in (("log_likelihood", value.log_likelihood), ("objective", value.objective)):
             if not np.isfinite(number[sound]).all():
                 raise ValueError(f"{name} is not finite, though the status is not NONFINITE")

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxgmm._types import FitResult, Status
+from jaxgmm._types import FAILED, FitResult, Status
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes
@@ -136,8 +136,7 @@ def _course(
 
 
 def _best(climbs: list[Climb]) -> float:
-    failed = (Status.COLLAPSED, Status.NONFINITE)
-    sound = [climb for climb in climbs if climb.status not in failed] or climbs
+    sound = [climb for climb in climbs if climb.status not in FAILED] or climbs
     seen = np.concatenate([climb.objective for climb in sound] or [np.zeros(0)])
     if not np.isfinite(seen).any():
         raise ValueError("results hold no finite objective" if climbs else "results is empty")

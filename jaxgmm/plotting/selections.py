@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes
-from jaxgmm.selection import CRITERIA, Selection
+from jaxgmm.selection import Selection, check_criterion
 
 _MARKS = "osD^vP<>ph8d"
 
@@ -39,8 +39,7 @@ def criteria(
     if not isinstance(selection, Selection):
         raise TypeError(f"selection must be what jaxgmm.select returned, not {type(selection).__name__}")
     criterion = selection.criterion if criterion is None else criterion
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
+    check_criterion(criterion)
     best = Selection(selection.candidates, criterion).best
     lowest = getattr(best, criterion)
     bottom, top = _frame(selection, criterion, lowest)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._types import FitResult, Mixture, Status
+from jaxgmm._types import FAILED, FitResult, Mixture, Status
 from jaxgmm.arrays import float_dtype
 from jaxgmm.families import family_of
 from jaxgmm.fitting import fit
@@ -85,8 +85,7 @@ def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous
         fits.append(climb(mixture, 1))
         if fits[-1].status is Status.INTERRUPTED:
             break
-    failed = (Status.COLLAPSED, Status.NONFINITE)
-    best = max(fits, key=lambda fitted: (fitted.status not in failed, float(fitted.objective)))
+    best = max(fits, key=lambda fitted: (fitted.status not in FAILED, float(fitted.objective)))
     return best if previous is None else _settled(best, asked.lower_bound_, asked.tol, float(weights.sum()))
 
 

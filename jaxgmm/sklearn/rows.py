@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxgmm import scaling
+
 _FEWEST = 64
 """Data of fewer rows share a program: scikit-learn's users predict a handful as often as a thousand."""
 
 
 def bucket(n_rows: int) -> int:
-    """The next of sixteen sizes to an octave, as in `fit`; at least 64."""
-    step = max(_FEWEST, 1 << max(0, n_rows.bit_length() - 5))
-    return -(-n_rows // step) * step
+    """The bucket that `fit` puts so many rows in; at least 64."""
+    return scaling.bucket(n_rows, _FEWEST)
 
 
 def in_bucket(array: np.ndarray) -> np.ndarray:
