@@ -54,7 +54,8 @@ def prepare(mixture: Mixture) -> Prepared:
     inverse = mixture.covs.inverse()
     log_det = mixture.covs.log_det(mixture.n_features)
     constant = mixture.log_weights - 0.5 * (mixture.n_features * float(np.log(2 * np.pi)) + log_det)
-    return Prepared(mixture, inverse, constant, jnp.max(jnp.sum(jnp.abs(inverse), axis=-1)))
+    rows = jnp.sum(jnp.abs(inverse), axis=-1) if mixture.covs.mixes else jnp.abs(inverse)
+    return Prepared(mixture, inverse, constant, jnp.max(rows))
 
 
 def joint(prepared: Prepared, columns: Array) -> Joint:
