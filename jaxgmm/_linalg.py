@@ -10,6 +10,87 @@ from jax import Array, lax
 
 HIGHEST = lax.Precision.HIGHEST
 
+_MOST_AT_ONCE = 1 << 22
+"""Products that one call of LAPACK takes: matrices, times the cube of their rows (8 at least). jaxlib 0.10 shares a call
+four times as large out over the threads of which one waits for it: as many calls at once as there are threads, two on
+many a machine, wait for ever. A call of one matrix is never shared out."""
+
+
+def in_turn(function: Callable[[Array], Array], cost: int = 1) -> Callable[[Array], Array]:
+    """A function of a stack of matrices, (..., n, n), that calls LAPACK, a few matrices at a time on a CPU.
+
+    `vmap` adds to the stack, so that the few are counted over all of it. Not for reverse mode.
+
+    Args:
+        function: from (..., n, n) to (..., ·), each matrix by itself.
+        cost: of a matrix, in n³ products.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def whole(matrices: Array) -> Array:
+        *lead, _, n_rows = matrices.shape
+        few = max(1, _MOST_AT_ONCE // (cost * max(n_rows, 8) ** 3))
+        if np.prod(lead, dtype=int) <= few:
+            return function(matrices)
+
+        def by_turns(matrices: Array) -> Array:
+            results = lax.map(function, matrices.reshape(-1, n_rows, n_rows), batch_size=few)
+            return results.reshape(*lead, *results.shape[1:])
+
+        return lax.platform_dependent(matrices, cpu=by_turns, default=function)
+
+    @whole.def_vmap
+    def batched(size: int, is_batched: list[bool], matrices: Array) -> tuple[Array, bool]:
+        return whole(matrices), True
+
+    return whole
+
+
+def _cholesky(matrices: Array) -> Array:
+    return lax.linalg.cholesky(matrices, symmetrize_input=False)
+
+
+def _inverse(factors: Array) -> Array:
+    eye = jnp.broadcast_to(jnp.eye(factors.shape[-1], dtype=factors.dtype), factors.shape)
+    return lax.linalg.triangular_solve(factors, eye, left_side=True, lower=True)
+
+
+def _rotation(matrices: Array) -> Array:
+    left, _, right = jnp.linalg.svd(matrices, full_matrices=False)
+    return _matmul(left, right)
+
+
+_cholesky_in_turn, _inverse_in_turn = in_turn(_cholesky), in_turn(_inverse)
+_eigenvalues_in_turn, _rotation_in_turn = in_turn(jnp.linalg.eigvalsh, cost=16), in_turn(_rotation, cost=32)
+
+
+@jax.custom_jvp
+def cholesky(matrices: Array) -> Array:
+    """Lower triangular L, (..., D, D), with L Lᵀ = A for symmetric A; NaN where A is not positive definite.
+
+    dL = L Φ(L⁻¹ dA L⁻ᵀ) with Φ what is below the diagonal and half of what is on it (Murray 2016).
+    """
+    return _cholesky_in_turn(matrices)
+
+
+@cholesky.defjvp
+def _cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    factors = cholesky(primals[0])
+    inverse = inverse_lower(factors)
+    change = (tangents[0] + jnp.swapaxes(tangents[0], -2, -1)) / 2
+    mixed = _matmul(_matmul(inverse, change), jnp.swapaxes(inverse, -2, -1))
+    return factors, _matmul(factors, (jnp.tril(mixed) + jnp.tril(mixed, -1)) / 2)
+
+
+def eigenvalues(matrices: Array) -> Array:
+    """Eigenvalues of symmetric matrices (..., D, D), (..., D), ascending; held fixed in derivatives."""
+    return _eigenvalues_in_turn(lax.stop_gradient(matrices))
+
+
+def nearest_rotation(matrices: Array) -> Array:
+    """Q = U Vᵀ of A = U S Vᵀ, (..., D, D), which maximises tr QᵀA; held fixed in derivatives."""
+    return _rotation_in_turn(lax.stop_gradient(matrices))
+
 
 def safe_cholesky(matrices: Array, floor: Array) -> Array:
     """Cholesky factors of symmetric matrices that may be singular to rounding.
@@ -31,11 +112,11 @@ def safe_cholesky(matrices: Array, floor: Array) -> Array:
     eye = jnp.broadcast_to(jnp.eye(n_features, dtype=bool), matrices.shape)
     correlation = matrices / scale[..., :, None] / scale[..., None, :]
     correlation = jnp.where(eye, 1.0, correlation)
-    attempt = lax.linalg.cholesky(lax.stop_gradient(correlation), symmetrize_input=False)
+    attempt = cholesky(lax.stop_gradient(correlation))
     failed = ~jnp.all(jnp.isfinite(attempt), axis=(-2, -1), keepdims=True)
     jitter = 2 * n_features * float(jnp.finfo(matrices.dtype).eps)
     correlation = jnp.where(eye & failed, 1.0 + jitter, correlation)
-    return lax.linalg.cholesky(correlation, symmetrize_input=False) * scale[..., :, None]
+    return cholesky(correlation) * scale[..., :, None]
 
 
 _FEWEST_BY_BLOCKS = 16
@@ -48,8 +129,7 @@ def inverse_lower(factors: Array) -> Array:
     """Inverses of lower triangular matrices, (..., D, D); d(L⁻¹) = −L⁻¹ dL L⁻¹, which takes no second solve."""
     n_rows = factors.shape[-1]
     if n_rows < _FEWEST_BY_BLOCKS:
-        eye = jnp.broadcast_to(jnp.eye(n_rows, dtype=factors.dtype), factors.shape)
-        return lax.linalg.triangular_solve(factors, eye, left_side=True, lower=True)
+        return _inverse_in_turn(factors)
     return _inverse_by_blocks(factors)
 
 

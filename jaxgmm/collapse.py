@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgmm._linalg import eigenvalues
 from jaxgmm._types import Mixture
 from jaxgmm.priors import Penalty
 
@@ -38,9 +39,10 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
     if mixture.covs.mixes:
         covariances = mixture.covs.dense(n_features)
         unit = jnp.sqrt(columns.unit())
-        relative = jnp.linalg.eigvalsh(covariances / unit[None, :, None] / unit[None, None, :])
+        scaled = covariances / unit[None, :, None] / unit[None, None, :]
         correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
-        singular = jnp.linalg.eigvalsh(correlation) <= 3 * n_features * eps
+        relative, spectrum = eigenvalues(jnp.stack([scaled, correlation]))
+        singular = spectrum <= 3 * n_features * eps
     on_floor = relative <= 1.01 * floor[:, None]
     directions = jnp.sum(on_floor | singular, axis=-1) + jnp.sum(unresolved, axis=-1)
     return jnp.sum(vanished) + jnp.sum(jnp.where(per_covariance > 0, directions, 0))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm import distributions
+from jaxgmm._linalg import cholesky
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
@@ -134,7 +135,7 @@ def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
     if issubclass(kind, distrax.MultivariateNormalDiag):
         return component.mean(), Diagonal(component.scale_diag)
     if issubclass(kind, distrax.MultivariateNormalFromBijector):
-        return component.mean(), Dense(jnp.linalg.cholesky(component.covariance()))
+        return component.mean(), Dense(cholesky(component.covariance()))
     inner = component.distribution if issubclass(kind, distrax.Independent) else component
     if issubclass(type(inner), distrax.Normal) and n_axes == 1:
         return component.mean(), Diagonal(component.stddev())

@@ -16,6 +16,7 @@ from jax import Array
 from numpyro.distributions.util import validate_sample
 
 from jaxgmm import distributions
+from jaxgmm._linalg import cholesky
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
@@ -139,7 +140,7 @@ def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
     if issubclass(kind, dist.MultivariateNormal):
         return jnp.broadcast_to(inner.loc, shape), Dense(inner.scale_tril)
     if issubclass(kind, dist.LowRankMultivariateNormal):
-        return jnp.broadcast_to(inner.loc, shape), Dense(jnp.linalg.cholesky(inner.covariance_matrix))
+        return jnp.broadcast_to(inner.loc, shape), Dense(cholesky(inner.covariance_matrix))
     if issubclass(kind, dist.Normal) and n_axes == 1:
         return jnp.broadcast_to(inner.loc, shape), Diagonal(inner.scale)
     if issubclass(kind, dist.Normal) and n_axes == 0:

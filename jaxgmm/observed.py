@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgmm import chunks
-from jaxgmm._linalg import inverse_lower, product
+from jaxgmm._linalg import cholesky, inverse_lower, product
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_prior
 from jaxgmm.data import Rows, as_data
@@ -78,7 +78,7 @@ def inverse_factor(around: Neighbourhood, data: Rows) -> Array:
 
     missing = _fold(around, data, chunk)
     complete = jnp.eye(missing.shape[0], dtype=missing.dtype)
-    return inverse_lower(jnp.linalg.cholesky(complete - missing, symmetrize_input=False))
+    return inverse_lower(cholesky(complete - missing))
 
 
 def score_scatter(around: Neighbourhood, data: Rows) -> Array:

@@ -15,6 +15,7 @@ from jax import Array
 from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
+from jaxgmm._linalg import cholesky
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
@@ -150,7 +151,7 @@ def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
             return component.mean(), Diagonal(component.stddev())
         if isinstance(scale, tfp.tf2jax.linalg.LinearOperatorLowerTriangular):
             return component.mean(), Dense(scale.to_dense())
-        return component.mean(), Dense(jnp.linalg.cholesky(component.covariance()))
+        return component.mean(), Dense(cholesky(component.covariance()))
     inner = component.distribution if isinstance(component, tfd.Independent) else component
     if isinstance(inner, tfd.Normal) and len(component.event_shape) == 1:
         return component.mean(), Diagonal(component.stddev())

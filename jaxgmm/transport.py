@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
 
-from jaxgmm._linalg import product
+from jaxgmm._linalg import nearest_rotation, product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import float_dtype
 from jaxgmm.checks import check_mixtures
@@ -129,9 +129,7 @@ def _bures(a: Array, b: Array) -> Array:
     The last trace is the nuclear norm of AᵀB = U S Vᵀ, so that the whole is min_Q ‖A Q − B‖² over rotations, attained
     at Q = U Vᵀ: no cancellation where the two are close, and the derivative is that at Q held.
     """
-    crossed = lax.stop_gradient(product("...ji,...jk->...ik", a, b))
-    left, _, right = jnp.linalg.svd(crossed, full_matrices=False)
-    rotation = lax.stop_gradient(product("...ij,...jk->...ik", left, right))
+    rotation = nearest_rotation(product("...ji,...jk->...ik", a, b))
     squared = jnp.sum((product("...ij,...jk->...ik", a, rotation) - b) ** 2, axis=(-2, -1))
     # What rounding of the rotation leaves of equal covariances is 0.
     rounding = 4 * a.shape[-1] * float(jnp.finfo(a.dtype).eps)

@@ -40,6 +40,26 @@ def test_a_fork_after_a_fit_is_refused_at_once():
     assert done.returncode == 0, done.stderr
 
 
+def test_factorisations_at_once_do_not_wait_for_each_other():
+    # On two threads, jaxlib 0.10.2's own Cholesky factors of two such stacks at once never come back.
+    code = """
+        import os
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+        import jax, jax.numpy as jnp, numpy as np
+        from jaxgmm._linalg import cholesky, eigenvalues
+        factor = np.random.default_rng(0).normal(size=(2, 60, 100, 100)).astype(np.float32)
+        a, b = factor @ np.swapaxes(factor, -2, -1) + 100 * np.eye(100, dtype=np.float32)
+        def both(_, held):
+            return jnp.sum(cholesky(a + 0 * held[0])), jnp.sum(cholesky(b + 0 * held[1]))
+        nothing = jnp.zeros(()), jnp.zeros(())
+        jax.block_until_ready(jax.jit(lambda: jax.lax.fori_loop(0, 50, both, nothing))())
+        spectra = jax.jit(lambda: (jnp.sum(eigenvalues(a)), jnp.sum(eigenvalues(b))))
+        jax.block_until_ready(spectra())
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=300, check=True)
+
+
 @pytest.fixture
 def interruptible():
     """SIGINT as a terminal has it: a shell starts its background jobs with it ignored."""

@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm._linalg import conjugate_gradients, excess, inverse_lower, lower_factor
+from jaxgmm import _linalg
+from jaxgmm._linalg import (
+    cholesky,
+    conjugate_gradients,
+    eigenvalues,
+    excess,
+    inverse_lower,
+    lower_factor,
+    nearest_rotation,
+)
 from tests import cases
 
 
@@ -36,8 +45,51 @@ def test_derivatives_of_inverses_and_factors(n_rows, dtype):
         np.testing.assert_allclose(tangent, slope, **tol)
 
 
+@pytest.mark.parametrize("n_rows", [1, 3, 17])
+def test_derivatives_of_cholesky_factors(n_rows, dtype):
+    lower, change = factors(n_rows, dtype)
+    matrices, change = lower @ lower.mT, change + change.mT
+    value, tangent = jax.jit(lambda at, along: jax.jvp(cholesky, (at,), (along,)))(matrices, change)
+    tol = dict(rtol=0, atol=1e3 * cases.tolerance(dtype))
+    np.testing.assert_allclose(value, lower, **tol)
+    np.testing.assert_array_equal(tangent, np.tril(tangent))
+    np.testing.assert_allclose(tangent @ value.mT + value @ tangent.mT, change, **tol)
+    assert np.isnan(cholesky(-matrices)).any(axis=(-2, -1)).all()
+
+
+@pytest.mark.parametrize("most", [1 << 22, 8**3 * 5, 1])
+def test_stacks_are_the_same_a_few_at_a_time(most, monkeypatch, dtype):
+    monkeypatch.setattr(_linalg, "_MOST_AT_ONCE", most)
+    jax.clear_caches()
+    rng = np.random.default_rng(0)
+    squares = rng.normal(size=(4, 3, 4, 4)).astype(dtype)
+    positive = squares @ np.swapaxes(squares, -2, -1) + np.eye(4, dtype=dtype)
+    lower = np.linalg.cholesky(positive)
+    expected = {
+        cholesky: (positive, lower),
+        inverse_lower: (lower, np.linalg.inv(lower)),
+        eigenvalues: (positive, np.linalg.eigvalsh(positive)),
+        nearest_rotation: (squares, (lambda u, _, v: u @ v)(*np.linalg.svd(squares))),
+    }
+    tol = dict(rtol=0, atol=100 * cases.tolerance(dtype))
+    for function, (given, wanted) in expected.items():
+        np.testing.assert_allclose(jax.jit(function)(given), wanted, **tol)
+        np.testing.assert_allclose(jax.jit(jax.vmap(function))(given), wanted, **tol)
+        np.testing.assert_allclose(jax.vmap(jax.vmap(function), 1, 1)(given), wanted, **tol)
+        assert ("scan" in str(jax.make_jaxpr(jax.vmap(function))(given))) == (most < 1 << 22)
+    jax.clear_caches()
+
+
+def test_what_is_held_fixed_has_no_derivative():
+    matrices = jnp.eye(3)[None] * 2
+    for function in (eigenvalues, nearest_rotation):
+        np.testing.assert_array_equal(jax.grad(lambda at, f=function: jnp.sum(f(at) ** 2))(matrices), 0.0)
+
+
 @pytest.mark.needs_x64
-@pytest.mark.parametrize("function", [inverse_lower, lower_factor])
+@pytest.mark.parametrize(
+    "function", [inverse_lower, lower_factor, lambda a: cholesky(a @ a.mT)], ids=lambda f: f.__name__
+)
 def test_second_derivatives_agree_with_differences(function):
     lower, change = factors(3)
     at = lower if function is inverse_lower else jnp.concatenate([lower, change], axis=-1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import safe_cholesky
+from jaxgmm._linalg import cholesky, safe_cholesky
 from jaxgmm._protocols import Covariances
 from jaxgmm.covariances import Dense
 from jaxgmm.moments import DENSE, POOLED, Statistic
@@ -69,7 +69,7 @@ class DenseFamily:
     def from_array(self, covariances: Array) -> Dense:
         """From covariances as scikit-learn holds them; NaN where not positive definite."""
         matrices = covariances[None] if self.shared else covariances
-        return Dense(jnp.linalg.cholesky(matrices))
+        return Dense(cholesky((matrices + jnp.swapaxes(matrices, -2, -1)) / 2))
 
 
 FULL = DenseFamily("full", DENSE)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import inverse_lower, product
+from jaxgmm._linalg import cholesky, inverse_lower, product
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.moments import POOLED, Statistic
 
@@ -154,7 +154,7 @@ def steepness(moments: Moments, n_rows: int) -> Array:
     covariances = jnp.where(
         present[:, None, None], scatter / mass[:, None, None], jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
     )
-    inverse = inverse_lower(jnp.linalg.cholesky(covariances, symmetrize_input=False))
+    inverse = inverse_lower(cholesky(covariances))
     return _steepest(_largest_eigenvalue(product("kji,kjl->kil", inverse, inverse)), present)
 
 
