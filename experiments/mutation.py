@@ -1,7 +1,8 @@
 """Change the code in small ways, one at a time, and see whether a test notices.
 
     pip install cosmic-ray
-    python -m experiments.mutation kernels/quadratic moments [--only survivors.json] [--report survivors.json]
+    python -m experiments.mutation kernels/quadratic moments --quick --report survivors.json
+    python -m experiments.mutation kernels/quadratic moments --only survivors.json
 
 Mutants are made by cosmic-ray's operators. Each is run in a process of its own, forked from one that has imported JAX
 but not used it, with its module's tests in order, quickest first, up to the first failure; nothing on disk is changed.
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", default=list(TESTS), help="as in TESTS; all, where none is named")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", type=pathlib.Path, help="a report: only the mutants that survived then")
+    parser.add_argument("--quick", action="store_true", help="only the first of each module's tests; then --only")
     parser.add_argument("--report", type=pathlib.Path, help="where to write the survivors, as JSON")
     arguments = parser.parse_args()
     os.chdir(ROOT)
@@ -218,6 +220,8 @@ def main() -> None:
     if arguments.only:
         survived = {entry["name"] for entry in json.loads(arguments.only.read_text())}
         tried = [mutant for mutant in tried if mutant.name in survived]
+    if arguments.quick:
+        TESTS.update({module: tests[:1] for module, tests in TESTS.items()})
     fates = run([*map(unchanged, arguments.modules), *tried], arguments.workers)
     spoilt = [mutant.module for mutant, fate in fates if mutant.operator == UNCHANGED and fate != "survived"]
     if spoilt:

@@ -70,10 +70,25 @@ def test_a_stack_equals_its_members(family, dtype):
     one_by_one = [by_residuals(m.family.statistic, m, x, w) for m, w in zip(mixtures, own, strict=True)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
     close(jax.vmap(lambda m, w: jaxgmm.e_step(m, x, w))(stack, own), expected, rtol)
+    # Weights that every member has, beside mixtures that not every member shares.
+    both = jax.vmap(lambda m: jax.vmap(lambda w: jaxgmm.e_step(m, x, w))(own[:2]))(stack)
+    one_by_one = [by_residuals(m.family.statistic, m, x, w) for m in mixtures for w in own[:2]]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    close(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both), expected, rtol)
     shifted = jnp.stack([x, x + 1, 2 * x])
     one_by_one = [by_residuals(m.family.statistic, m, xs, weights) for m, xs in zip(mixtures, shifted, strict=True)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
     close(jax.vmap(lambda m, xs: jaxgmm.e_step(m, xs, weights))(stack, shifted), expected, rtol)
+
+
+def test_rows_made_ready_give_the_same_pass(dtype):
+    x, weights, labels = clusters(701, 3, 4, dtype)
+    mixture = labelled(x, labels, "full")
+    data = jaxgmm.Rows(x, weights)
+    ready = data.ready(data.columns())
+    assert ready.distances is not None
+    statistic = mixture.family.statistic
+    close(ready.moments(mixture, statistic), by_residuals(statistic, mixture, x, weights), 30 * tolerance(dtype))
 
 
 def test_a_broken_member_leaves_the_others_alone(dtype):

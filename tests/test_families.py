@@ -123,6 +123,33 @@ def test_empty_components_keep_previous_or_take_the_pool(family, dtype):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((moved.means, moved.covs)))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_empty_component_spoils_no_derivative(family, dtype):
+    previous, _ = cases.mixture(family, dtype=dtype)
+    moments, _ = jaxgmm.e_step(previous, cases.rows(30, dtype=dtype)[0])
+
+    def update(moments):
+        emptied = moments._replace(mass=moments.mass.at[1].set(0.0))
+        if family != "tied":
+            emptied = emptied._replace(scatter=emptied.scatter.at[1].set(0.0))
+        return jaxgmm.m_step(emptied, family, previous=previous)
+
+    slopes = jax.grad(lambda moments: jnp.sum(update(moments).covariances) + jnp.sum(update(moments).means))(moments)
+    assert all(np.isfinite(leaf).all() for leaf in slopes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_traces_against_any_scatter(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    factor = np.random.default_rng(0).normal(size=(3, 3, 3)).astype(dtype)
+    scatter = factor @ np.swapaxes(factor, 1, 2)
+    inverse = np.linalg.inv(np.asarray(mixture.covariances, np.float64))
+    diagonal = np.diagonal(scatter, axis1=1, axis2=2)
+    for given, dense in ((scatter, scatter), (diagonal, diagonal[:, :, None] * np.eye(3))):
+        expected = np.einsum("kij,kji->k", inverse, dense)
+        np.testing.assert_allclose(mixture.covs.trace_solve(jnp.asarray(given)), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("source", FAMILIES)
 @pytest.mark.parametrize("target", FAMILIES)
 def test_project_follows_the_m_steps_rule(source, target, dtype):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import EM, Ridge, Rows
+from jaxgmm import EM, Ridge, Rows, implicit
 from jaxgmm.implicit import information, place_of, slope
 from jaxgmm.observed import inverse_factor, parameters, scores
 from jaxgmm.priors import prepare, settle
@@ -146,6 +146,15 @@ def test_nothing_depends_on_the_start(dtype):
     start, x, weights = problem("diag", dtype)
     gradient = jax.grad(lambda start: jnp.sum(jaxgmm.solution(EM(), start, x, weights, max_iter=5).means))(start)
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_an_optimum_held_in_all_but_its_own_start_does_not_move(faithful, dtype):
+    x = faithful[0].astype(dtype)
+    mixture = jaxgmm.from_responsibilities(x, np.eye(2)[faithful[1]])
+    still = jax.tree.map(jnp.ones_like, mixture)
+    data, prior = jaxgmm.Rows(x, jnp.ones(len(x), dtype)), jaxgmm.Ridge(0.0)
+    _, change = jax.jvp(lambda start: implicit.optimum(start, data, prior), (mixture,), (still,))
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(change))
 
 
 def test_a_fit_that_failed_is_nan(dtype):

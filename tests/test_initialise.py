@@ -94,6 +94,19 @@ def test_rows_without_weight_are_never_drawn(dtype):
     assert (mass[drawn] > 0).all()
 
 
+@pytest.mark.parametrize("family", ["full", "spherical"])
+def test_k_means_is_the_same_chunk_by_chunk(family, blobs, monkeypatch, dtype):
+    x = blobs[0].astype(dtype)
+    options = dict(method="k-means", covariance_type=family)
+    whole = jaxgmm.initialize(jax.random.key(1), x, 4, **options)
+    monkeypatch.setattr("jaxgmm.chunks._ELEMENTS", 1)
+    jax.clear_caches()
+    by_chunks = jaxgmm.initialize(jax.random.key(1), x, 4, **options)
+    jax.clear_caches()
+    for a, b in zip(jax.tree.leaves(by_chunks), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_large_data_are_thinned_by_weight(method, monkeypatch, dtype):
     monkeypatch.setattr("jaxgmm.draws.MOST_ROWS", 64)

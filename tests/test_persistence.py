@@ -1,5 +1,6 @@
 """Files: round trips to the last bit, whole files or none, and nothing trusted."""
 
+import dataclasses
 import io
 import json
 import os
@@ -190,6 +191,27 @@ def test_what_could_not_be_read_back_is_not_saved(value, error, match, tmp_path)
     with pytest.raises(error, match=match):
         save(tmp_path / "new.npz", value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_could_not_be_read_back_is_not_saved(fitted, tmp_path):
+    result, long, objective = fitted[0], "x" * (1 << 20), jnp.asarray(jnp.nan)
+    changes = [
+        (dict(feature_names=Names((long, "b", "c"))), f"feature_names take {1 << 20}|there is room for"),
+        (dict(feature_names=Names(("a", "b", "c", "d", "e"))), "5 feature_names for 3 columns|do not belong together"),
+        (dict(objective=objective), "objective is not finite, though the status is not NONFINITE"),
+        (dict(history=jnp.zeros((3, 3))), "history|do not belong together"),
+        (dict(mixture=dataclasses.replace(result.mixture, family=Renamed())), "'renamed' is not in jaxgmm.FAMILIES"),
+    ]
+    for change, match in changes:
+        with pytest.raises(ValueError, match=match):
+            save(tmp_path / "new.npz", result._replace(**change))
+    assert not list(tmp_path.iterdir())
+
+
+class Renamed:
+    """A family that another process would not know."""
+
+    name, statistic, update = "renamed", None, None
 
 
 def test_a_traced_value_is_refused(tmp_path):
