@@ -300,6 +300,28 @@ def test_what_is_no_mixture_is_named():
             jaxgmm.project(given, "full")
 
 
+# Labels
+
+
+@pytest.mark.parametrize("function", [jaxgmm.predict, jax.jit(jaxgmm.predict)], ids=["eager", "jit"])
+def test_a_row_with_nan_has_no_label_and_a_far_row_has_the_nearest(function):
+    big = float(jnp.finfo(jnp.asarray(X).dtype).max) / 10
+    x = np.array([[0.0, 0.0], [np.nan, 0.0], [0.0, np.nan], [9.0, 9.0], [big, -big]])
+    labels = function(MIXTURE, x)
+    assert labels[1] == labels[2] == -1 and jnp.issubdtype(labels.dtype, jnp.integer)
+    assert labels[0] == 0 and labels[3] == labels[4] == 1, "the wider component is the nearer to far rows"
+    one = jaxgmm.make_mixture([1.0], [[0, 0]], [1], covariance_type="spherical")
+    np.testing.assert_array_equal(function(one, x), [0, -1, -1, 0, 0])
+    np.testing.assert_array_equal(np.isnan(jaxgmm.uncertainty(one, x)), [False, True, True, False, False])
+
+
+def test_draws_from_weights_that_are_nan_are_nan():
+    weights = jnp.array([0.5, np.nan])
+    mixture = jax.jit(lambda w: jaxgmm.make_mixture(w, [[0, 0], [1, 1]], [1, 2], covariance_type="spherical"))(weights)
+    x, labels = jaxgmm.sample(KEY, mixture, 3)
+    assert np.isnan(x).all() and (np.asarray(labels) == -1).all()
+
+
 def test_algorithms_and_priors_are_asked_to_the_core():
     for algorithm, message in (
         (jaxgmm.Gradient(None), "Gradient needs an optax optimiser such as .*, not None"),
