@@ -286,18 +286,66 @@ def test_m_step_asks_what_it_is_given():
             jaxgmm.m_step(given, **(dict(covariance_type="spherical") | options))
 
 
-def test_what_is_no_mixture_is_named():
+OF_MIXTURES = {
+    "project": lambda m: jaxgmm.project(m, "full"),
+    "log_prob": lambda m: jaxgmm.log_prob(m, X),
+    "predict": lambda m: jaxgmm.predict(m, X),
+    "e_step": lambda m: jaxgmm.e_step(m, X),
+    "bic": lambda m: jaxgmm.bic(m, X),
+    "run": lambda m: jaxgmm.run(jaxgmm.EM(), m, X, max_iter=1),
+    "solution": lambda m: jaxgmm.solution(jaxgmm.EM(), m, X, max_iter=1),
+    "standard_errors": lambda m: jaxgmm.standard_errors(m, X),
+    "influence": lambda m: jaxgmm.influence(m, X),
+    "bootstrap": lambda m: jaxgmm.bootstrap(KEY, m, X, 2, max_iter=1),
+    "reparameterise": lambda m: jaxgmm.reparameterise(m, X),
+    "sample": lambda m: jaxgmm.sample(KEY, m, 3),
+    "sample_reparameterised": lambda m: jaxgmm.sample_reparameterised(KEY, m, 3),
+    "marginal": lambda m: jaxgmm.marginal(m, [0]),
+    "condition": lambda m: jaxgmm.condition(m, [0], [0.0]),
+    "affine": lambda m: jaxgmm.affine(m, 2.0),
+    "total_moments": jaxgmm.total_moments,
+    "unconstrain": jaxgmm.unconstrain,
+}
+
+
+@pytest.mark.parametrize("door", OF_MIXTURES)
+def test_what_is_no_mixture_is_named(door):
     result = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1)
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), MIXTURE)
     for given, error, message in (
         (X, TypeError, "mixture must be a Mixture, not ndarray"),
+        ("full", TypeError, "mixture must be a Mixture, not str"),
+        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture, not the class Mixture"),
         (None, TypeError, "mixture must be a Mixture, not NoneType"),
         (result, TypeError, r"mixture must be a Mixture, not FitResult: pass its .mixture"),
-        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture, not the class Mixture"),
         (stack, ValueError, r"mixture is a stack \(2,\) of mixtures: map over it with jax.vmap"),
     ):
         with pytest.raises(error, match=message):
-            jaxgmm.project(given, "full")
+            OF_MIXTURES[door](given)
+
+
+def test_what_is_no_point_in_unconstrained_coordinates_is_named():
+    params = jaxgmm.unconstrain(MIXTURE)
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    for function in (jaxgmm.constrain, jaxgmm.log_det_jacobian):
+        for given, error, message in (
+            (MIXTURE, TypeError, "params must be Params, as unconstrain returns them, not Mixture: pass it to unconst"),
+            (X, TypeError, "params must be Params, as unconstrain returns them, not ndarray"),
+            (None, TypeError, "params must be Params, as unconstrain returns them, not NoneType"),
+            ("full", TypeError, "params must be Params, as unconstrain returns them, not str"),
+            (stack, ValueError, r"params are of a stack \(2,\) of mixtures: map over it with jax.vmap"),
+        ):
+            with pytest.raises(error, match=message):
+                function(given)
+    np.testing.assert_allclose(jax.vmap(jaxgmm.constrain)(stack).means[1], MIXTURE.means)
+
+
+def test_columns_are_asked_for_by_index():
+    for dims in (["a"], [0.5], None, "a", [True], [[0, 1]]):
+        with pytest.raises(TypeError, match="each of dims must be an integer, not"):
+            jaxgmm.marginal(MIXTURE, dims)
+        with pytest.raises(TypeError, match="each of dims must be an integer, not"):
+            jaxgmm.condition(MIXTURE, dims, [0.0])
 
 
 # Labels
