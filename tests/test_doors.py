@@ -9,6 +9,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import sparse
 
@@ -346,6 +347,149 @@ def test_columns_are_asked_for_by_index():
             jaxgmm.marginal(MIXTURE, dims)
         with pytest.raises(TypeError, match="each of dims must be an integer, not"):
             jaxgmm.condition(MIXTURE, dims, [0.0])
+
+
+# Weights: refused by fits where they are seen, NaN where they are traced or in a density
+
+FITS_OF_WEIGHTS = {
+    "run": lambda w: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, w, max_iter=3),
+    "run of Rows": lambda w: jaxgmm.run(jaxgmm.EM(), MIXTURE, jaxgmm.Rows(jnp.asarray(X), jnp.asarray(w)), max_iter=3),
+    "accelerated": lambda w: jaxgmm.run(jaxgmm.Accelerated(jaxgmm.EM()), MIXTURE, X, w, max_iter=3),
+    "gradient": lambda w: jaxgmm.run(jaxgmm.Gradient(optax.adam(0.1)), MIXTURE, X, w, max_iter=3),
+    "L-BFGS": lambda w: jaxgmm.run(jaxgmm.Gradient(optax.lbfgs()), MIXTURE, X, w, max_iter=3),
+    "solution": lambda w: jaxgmm.solution(jaxgmm.EM(), MIXTURE, X, w, max_iter=3),
+    "standard_errors": lambda w: jaxgmm.standard_errors(MIXTURE, X, w),
+    "influence": lambda w: jaxgmm.influence(MIXTURE, X, w),
+    "influence on one": lambda w: jaxgmm.influence(MIXTURE, X, w, function=lambda m: m.means[0, 0]),
+    "bootstrap": lambda w: jaxgmm.bootstrap(KEY, MIXTURE, X, 2, sample_weight=w, max_iter=2),
+}
+STARTS_OF_WEIGHTS = {
+    "from_responsibilities": lambda w: jaxgmm.from_responsibilities(X, HALF, w),
+    **{name: lambda w, name=name: jaxgmm.initialize(KEY, X, 2, w, method=name) for name in jaxgmm.initialise.METHODS},
+}
+DENSITIES_OF_WEIGHTS = {
+    "log_likelihood": lambda w: jaxgmm.log_likelihood(MIXTURE, X, w),
+    "score": lambda w: jaxgmm.score(MIXTURE, X, w),
+    "e_step": lambda w: jaxgmm.e_step(MIXTURE, X, w),
+    "aic": lambda w: jaxgmm.aic(MIXTURE, X, w),
+    "bic": lambda w: jaxgmm.bic(MIXTURE, X, w),
+    "icl": lambda w: jaxgmm.icl(MIXTURE, X, w),
+}
+BAD_WEIGHTS = [-1.0, np.nan, np.inf]
+
+
+def weighted(value, row=7):
+    weights = np.ones(20)
+    weights[row] = value
+    return weights
+
+
+@pytest.mark.parametrize("door", [*FITS_OF_WEIGHTS, *STARTS_OF_WEIGHTS])
+def test_a_bad_weight_is_refused_where_it_is_seen(door):
+    function = (FITS_OF_WEIGHTS | STARTS_OF_WEIGHTS)[door]
+    for bad in BAD_WEIGHTS:
+        with pytest.raises(ValueError, match=f"sample_weight must be finite and at least 0, but holds {bad} in row 7"):
+            function(weighted(bad))
+    with pytest.raises(ValueError, match="sample_weight is zero for every row"):
+        function(np.zeros(20))
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize("door", FITS_OF_WEIGHTS)
+def test_a_bad_weight_that_is_traced_never_makes_a_fit(door, bad):
+    answer = jax.jit(FITS_OF_WEIGHTS[door])(weighted(bad))
+    status = getattr(answer, "status", None)
+    if status is not None:
+        assert np.all(status == jaxgmm.Status.NONFINITE)
+    else:
+        assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(answer))
+
+
+@pytest.mark.parametrize("door", STARTS_OF_WEIGHTS)
+def test_a_bad_weight_that_is_traced_makes_a_start_of_nan(door):
+    for bad in BAD_WEIGHTS:
+        start = jax.jit(STARTS_OF_WEIGHTS[door])(weighted(bad))
+        assert np.isnan(jaxgmm.log_prob(start, X)).all()
+
+
+def test_a_bad_weight_that_is_traced_is_not_lost_among_drawn_rows(monkeypatch):
+    monkeypatch.setattr("jaxgmm.draws.MOST_ROWS", 16)
+    jax.clear_caches()
+    for row in (0, 7, 19):
+        start = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))(weighted(-1.0, row))
+        assert np.isnan(jaxgmm.log_prob(start, X)).all()
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize("door", DENSITIES_OF_WEIGHTS)
+def test_a_bad_weight_makes_nan_of_a_density(door, bad):
+    for function in (DENSITIES_OF_WEIGHTS[door], jax.jit(DENSITIES_OF_WEIGHTS[door])):
+        answer = function(weighted(bad))
+        value = answer[1] if door == "e_step" else answer
+        assert np.isnan(value)
+        assert door != "e_step" or np.isnan(answer[0].mass).all()
+
+
+def test_one_bad_weight_leaves_the_other_fits_of_a_vmap_alone():
+    weights = np.stack([np.ones(20), weighted(np.nan), weighted(-1.0), weighted(0.0)])
+    fits = jax.vmap(lambda w: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, w, max_iter=3))(weights)
+    nonfinite = jaxgmm.Status.NONFINITE
+    assert [status == nonfinite for status in fits.status] == [False, True, True, False]
+    np.testing.assert_allclose(fits.objective[0], jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=3).objective, rtol=1e-5)
+
+
+def test_rows_without_weight_may_hold_anything_in_a_traced_fit_too():
+    kept = np.arange(20) != 7
+    expected = jaxgmm.run(jaxgmm.EM(), MIXTURE, X[kept], max_iter=5)
+    found = jax.jit(lambda x, w: jaxgmm.run(jaxgmm.EM(), MIXTURE, x, w, max_iter=5))(spoiled(np.nan), weighted(0.0))
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-5)
+    np.testing.assert_allclose(found.mixture.means, expected.mixture.means, rtol=1e-4, atol=1e-5)
+    start = jax.jit(lambda x, w: jaxgmm.initialize(KEY, x, 2, w))(spoiled(np.nan), weighted(0.0))
+    assert np.isfinite(start.covariances).all()
+
+
+# What the core asks for
+
+
+def test_the_core_asks_for_a_tolerance():
+    for tol, error, message in (
+        ("a", TypeError, "tol must be a number, not 'a'"),
+        ("1e-6", TypeError, "tol must be a number, not '1e-6'"),
+        (b"1", TypeError, "tol must be a number, not b'1'"),
+        (None, TypeError, "tol must be a number, not None"),
+        (-1.0, ValueError, "tol must be at least 0, not -1.0"),
+        (np.nan, ValueError, "tol must be at least 0, not nan"),
+        (jnp.asarray(-1.0), ValueError, "tol must be at least 0, not -1.0"),
+    ):
+        for door in (
+            lambda tol: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1, tol=tol),
+            lambda tol: jaxgmm.solution(jaxgmm.EM(), MIXTURE, X, max_iter=1, tol=tol),
+            lambda tol: jaxgmm.bootstrap(KEY, MIXTURE, X, 2, max_iter=1, tol=tol),
+        ):
+            with pytest.raises(error, match=message):
+                door(tol)
+    traced = jax.vmap(lambda tol: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=30, tol=tol).n_iter)(jnp.array([0, 1.0]))
+    assert traced[0] == 30 > traced[1]
+
+
+def test_starts_ask_for_a_prior_and_for_responsibilities_of_the_rows_that_count():
+    for prior, error, message in (
+        (0.1, TypeError, r"prior must be Ridge\(\) or None, not 0.1"),
+        (jaxgmm.Ridge, TypeError, r"prior must be Ridge\(\) or None"),
+        (jaxgmm.Ridge(-1.0), ValueError, "strength of the prior must be at least 0"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxgmm.initialize(KEY, X, 2, prior=prior)
+    nothing = r"init as responsibilities is zero for every row of positive weight"
+    with pytest.raises(ValueError, match=nothing):
+        jaxgmm.fit(KEY, X, 2, init=0 * HALF)
+    with pytest.raises(ValueError, match=nothing):
+        jaxgmm.fit(KEY, X, 2, weighted(0.0), init=np.where(np.arange(20)[:, None] == 7, HALF, 0.0))
+    with pytest.raises(
+        ValueError, match="init as responsibilities must be finite and at least 0, but holds nan in row 3"
+    ):
+        jaxgmm.fit(KEY, X, 2, init=np.where(np.arange(20)[:, None] == 3, np.nan, HALF))
 
 
 # Labels
