@@ -492,6 +492,21 @@ def test_starts_ask_for_a_prior_and_for_responsibilities_of_the_rows_that_count(
         jaxgmm.fit(KEY, X, 2, init=np.where(np.arange(20)[:, None] == 3, np.nan, HALF))
 
 
+def test_a_grid_asks_for_candidates_by_name():
+    for options, error, message in (
+        (dict(covariance_types=None), TypeError, "each of covariance_types must be a name or a family, not NoneType"),
+        (dict(covariance_types=[None]), TypeError, "each of covariance_types must be a name or a family, not NoneType"),
+        (dict(covariance_types=3), TypeError, "each of covariance_types must be a name or a family, not int"),
+        (dict(covariance_types=()), ValueError, "covariance_types is empty: it must name at least one candidate"),
+        (dict(n_components=()), ValueError, "n_components is empty: it must name at least one candidate"),
+        (dict(n_components=None), TypeError, "n_components must be an integer, not None"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxgmm.select(KEY, X, **(dict(n_components=[1]) | options))
+    single = jaxgmm.select(KEY, X, 1, jaxgmm.families.DIAG, **QUICK)
+    assert [(c.n_components, c.covariance_type) for c in single] == [(1, "diag")]
+
+
 # Labels
 
 
