@@ -614,7 +614,48 @@ def said(call):
     return None
 
 
-@pytest.mark.parametrize("name", [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name != "masked"])
+CONVERTED = ["strings", "bytes", "StringDType", "dates", "durations", "masked"]
+"""What scikit-learn makes numbers of, and this library does not."""
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_the_estimator_converts_no_text_no_dates_and_no_masks(name):
+    ours, theirs = estimators()
+    make, error, message = REFUSED[name]
+    assert said(lambda: theirs(2, random_state=0, max_iter=2).fit(make())) is None
+    model = ours(2, random_state=0, max_iter=2)
+    with pytest.raises(error, match=message.replace("{x}", "X")):
+        model.fit(make())
+    said(lambda: model.fit(X))
+    for method in METHODS:
+        with pytest.raises(error, match=message.replace("{x}", "X")):
+            getattr(model, method)(make())
+
+
+def test_the_estimator_converts_no_text_in_lists_and_tables():
+    pandas = pytest.importorskip("pandas")
+    ours, _ = estimators()
+    text = X.astype(object)
+    text[19, 1] = "1.5"
+    named = r"column 1 \('b'\) of X must hold real numbers, but has dtype object: objects; convert to float first"
+    for x, message in (
+        (X.astype(str).tolist(), "X must hold real numbers, .*strings; convert to float first"),
+        (text, "X must hold real numbers, but has dtype object: objects; convert to float first"),
+        (pandas.DataFrame(text, columns=["a", "b"]), named),
+        (pandas.DataFrame(X).astype(str), "X must hold real numbers"),
+        (pandas.DataFrame({"a": pandas.to_datetime(X[:, 0])}), "of X must hold real numbers, .*dates"),
+        (np.ma.masked_array(X, X > 1), "X is a masked array with masked entries"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ours(2).fit(x)
+    plain, objects, unmasked = (
+        ours(2, random_state=0, tol=1.0).fit(x).means_ for x in (X, X.astype(object), np.ma.masked_array(X, False))
+    )
+    np.testing.assert_array_equal(objects, plain)
+    np.testing.assert_array_equal(unmasked, plain)
+
+
+@pytest.mark.parametrize("name", [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name not in CONVERTED])
 def test_the_estimator_refuses_what_scikit_learns_does_in_its_words(name):
     others = {"nan": lambda: spoiled(np.nan), "inf": lambda: spoiled(np.inf), "None": lambda: None}
     make = others.get(name) or (REFUSED.get(name) or SHAPES[name])[0]
@@ -654,6 +695,17 @@ def test_the_estimator_asks_of_weights(weights, error, message):
     for method in ("fit", "fit_predict", "score", "aic", "bic"):
         with pytest.raises(error, match=message):
             getattr(model, method)(X, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    "others", [{}, dict(weights_init=[0.5, 0.5], precisions_init=[1.0, 1.0])], ids=["part", "whole"]
+)
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_the_estimator_asks_of_means_to_start_from(others, bad):
+    ours, _ = estimators()
+    model = ours(2, covariance_type="spherical", means_init=[[0.0, 0.0], [1.0, bad]], **others)
+    with pytest.raises(ValueError, match=f"^means_init must be finite, but component 1 has {bad} in column 1"):
+        model.fit(X)
 
 
 # save and load
