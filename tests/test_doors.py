@@ -723,8 +723,11 @@ def test_what_is_no_mixture_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="'.' cannot be loaded: it is not a regular file"):
         jaxgmm.load("")
     jaxgmm.save(tmp_path / "mixture.npz", MIXTURE)
-    with pytest.raises(ValueError, match="dtype must be float32, float64 or None, not 'float16'"):
-        jaxgmm.load(tmp_path / "mixture.npz", dtype="float16")
+    for dtype in ("float16", "real", 3, X, {"a": 1}, "f4,]", int):
+        with pytest.raises(ValueError, match="dtype must be float32, float64 or None, not "):
+            jaxgmm.load(tmp_path / "mixture.npz", dtype=dtype)
+    for dtype in ("float32", np.float32, jnp.float32, np.dtype("<f4")):
+        assert jaxgmm.load(tmp_path / "mixture.npz", dtype=dtype).means.dtype == np.float32
 
 
 # Pictures
@@ -746,6 +749,27 @@ def test_pictures_ask_of_weights_and_of_values(name):
     for mixture in (None, X, "full", jaxgmm.Mixture):
         with pytest.raises(TypeError, match="mixture must be a Mixture or a FitResult, not"):
             draw(mixture, X)
+
+
+@pytest.mark.parametrize(
+    "options,error,message",
+    [
+        (dict(n_rows="a"), TypeError, "n_rows must be a number, not 'a'"),
+        (dict(n_rows="20"), TypeError, "n_rows must be a number, not '20'"),
+        (dict(n_rows=0), ValueError, "n_rows must be above 0 and finite, not 0.0"),
+        (dict(n_rows=-3), ValueError, "n_rows must be above 0 and finite, not -3.0"),
+        (dict(n_rows=np.nan), ValueError, "n_rows must be above 0 and finite, not nan"),
+        (dict(n_rows=X), TypeError, "n_rows must be a number, not array"),
+        (dict(best="a"), TypeError, "best must be a number, not 'a'"),
+        (dict(best=np.nan), ValueError, "best must be finite, not nan"),
+        (dict(best=-np.inf), ValueError, "best must be finite, not -inf"),
+    ],
+)
+def test_traces_ask_for_numbers(options, error, message):
+    traces = pytest.importorskip("jaxgmm.plotting").traces
+    result = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=2)
+    with pytest.raises(error, match=message):
+        traces(result, **options)
 
 
 def count():
