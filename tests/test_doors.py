@@ -214,6 +214,15 @@ def test_densities_of_a_row_that_is_not_finite_spoil_that_row_alone(value):
     assert jaxgmm.run(jaxgmm.EM(), MIXTURE, spoiled(value), max_iter=1).status == jaxgmm.Status.NONFINITE
 
 
+def test_text_far_down_a_table_is_not_converted():
+    pandas = pytest.importorskip("pandas")
+    column = np.arange(2000).astype(object)
+    column[1999] = "1999"
+    table = pandas.DataFrame({"mass": column, "length": np.arange(2000.0)})
+    with pytest.raises(TypeError, match=r"column 0 \('mass'\) of x must hold real numbers, but has dtype object"):
+        jaxgmm.log_prob(MIXTURE, table)
+
+
 # from_responsibilities and m_step
 
 
