@@ -1,12 +1,13 @@
 """Small dense linear algebra that the rest relies on."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 
 HIGHEST = lax.Precision.HIGHEST
 
@@ -246,3 +247,13 @@ def varying_as(tree: Any, anchor: Array) -> Any:
     Under `shard_map` a loop's carry must vary over the same axes before and after, and constants vary over none.
     """
     return jax.tree.map(lambda leaf: jnp.where(anchor == anchor, leaf, leaf), tree)
+
+
+def instantiated(tangent: Any) -> Any:
+    """A tangent with zeros in place of symbolic ones."""
+
+    def instantiate(leaf: Any) -> Any:
+        # A JAX-made zero, whose shape and dtype are all there is to it.
+        return jnp.zeros(leaf.shape, cast(Any, leaf).dtype) if isinstance(leaf, SymbolicZero) else leaf
+
+    return jax.tree.map(instantiate, tangent, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import inverse_lower, lower_factor, product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_floats, is_traced
-from jaxgmm.checks import as_count
+from jaxgmm.checks import as_count, check_mixture
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 
@@ -32,6 +32,7 @@ def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
         The mixture of x[dims].
 
     Raises:
+        TypeError: if the mixture is something else, or dims holds no integers.
         ValueError: if dims is empty, repeats a column or names one that is not there.
     """
     return _marginal(mixture, tuple(_columns(mixture, dims)))
@@ -62,6 +63,7 @@ def condition(mixture: Mixture, dims: Sequence[int], values: ArrayLike) -> Mixtu
         The mixture of the other columns, in their order.
 
     Raises:
+        TypeError: if the mixture is something else, dims holds no integers, or values no real numbers.
         ValueError: if dims is empty, names every column, repeats one or names one that is not there, or if
             values has another length.
     """
@@ -116,8 +118,10 @@ def affine(mixture: Mixture, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
         "spherical", which they make "diag"; one factor keeps every family.
 
     Raises:
+        TypeError: if the mixture is something else, or A or b holds no real numbers.
         ValueError: if shapes do not match, or a factor is zero.
     """
+    check_mixture(mixture)
     dtype = mixture.means.dtype
     A = as_floats(A, "A", mixture.means).astype(dtype)
     b = as_floats(b, "b", mixture.means).astype(dtype)
@@ -156,7 +160,6 @@ def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
     return Mixture(mixture.log_weights, means, covs, family)
 
 
-@jax.jit
 def total_moments(mixture: Mixture) -> tuple[Array, Array]:
     """Mean and covariance of the whole mixture.
 
@@ -167,7 +170,17 @@ def total_moments(mixture: Mixture) -> tuple[Array, Array]:
 
     Returns:
         Mean, (D,), and covariance, (D, D).
+
+    Raises:
+        TypeError: if the mixture is something else.
+        ValueError: if it is a stack of mixtures.
     """
+    check_mixture(mixture)
+    return _total_moments(mixture)
+
+
+@jax.jit
+def _total_moments(mixture: Mixture) -> tuple[Array, Array]:
     weights = mixture.weights
     mean = jnp.sum(weights[:, None] * mixture.means, axis=0)
     shift = mixture.means - mean[None, :]
@@ -186,6 +199,7 @@ def _transformed(mixture: Mixture, matrix: Array, shift: Array) -> Mixture:
 
 
 def _columns(mixture: Mixture, dims: Sequence[int]) -> list[int]:
+    check_mixture(mixture)
     n_features = mixture.n_features
     columns = [as_count(d, "each of dims", -n_features) for d in ([dims] if np.ndim(dims) == 0 else list(dims))]
     beyond = [d for d in columns if not -n_features <= d < n_features]

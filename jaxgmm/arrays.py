@@ -182,7 +182,7 @@ def _kind(dtype: Any) -> str:
 
 def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:
     """Columns of pandas' nullable numbers arrive as objects; strings stay as they are."""
-    if any(isinstance(entry, str | bytes) for entry in array.ravel()[:1000]):
+    if any(isinstance(entry, str | bytes) for entry in array.ravel()):
         return array
     try:
         return table.to_numpy(dtype=np.float64, na_value=np.nan)

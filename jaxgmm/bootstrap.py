@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxgmm._protocols import Algorithm
 from jaxgmm._types import Mixture, Status
-from jaxgmm.checks import as_count, as_key, check_climber
+from jaxgmm.checks import as_count, as_key, as_tolerance, check_climber
 from jaxgmm.data import Rows
 from jaxgmm.em import EM
 from jaxgmm.loop import climb_from
@@ -78,14 +78,14 @@ def bootstrap(
 
     Raises:
         TypeError: if the key is not typed, or an argument is of the wrong type.
-        ValueError: if shapes do not match, the kind is not known, n or `max_iter` is below 1, or weights are given
-            to a parametric bootstrap.
+        ValueError: if shapes do not match, the kind is not known, n or `max_iter` is below 1, weights are given to
+            a parametric bootstrap, or, where they are concrete, `tol` or weights are negative or NaN.
 
     References:
         Efron (1979); Hanley & MacGibbon (2006), for Poisson counts; O'Hagan, Murphy, Scrucca & Gormley (2019), for
         mixtures.
     """
-    key, n, max_iter = as_key(key), as_count(n, "n"), as_count(max_iter, "max_iter")
+    key, n, max_iter, tol = as_key(key), as_count(n, "n"), as_count(max_iter, "max_iter"), as_tolerance(tol)
     check_climber(algorithm, prior)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
@@ -112,7 +112,8 @@ def _bootstrap(
         if kind == "parametric":
             return Rows(sample(key, mixture, data.x.shape[0])[0], data.weights)
         counts = jax.random.poisson(_threefry(key), data.weights).astype(data.weights.dtype)
-        return Rows(data.x, jnp.where(data.weights > 0, counts, 0.0))
+        # A weight of 0 stays, and so does one of NaN.
+        return Rows(data.x, jnp.where(data.weights > 0, counts, data.weights))
 
     def refit(key: Array) -> tuple[Mixture, Array]:
         result = climb_from(algorithm, mixture, drawn(key), prior, tol, max_iter)

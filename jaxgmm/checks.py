@@ -52,14 +52,14 @@ def as_count(value: Any, name: str, least: int = 1) -> int:
     return count
 
 
-def as_tolerance(tol: Any) -> float:
-    """A non-negative number.
+def as_tolerance(tol: Any) -> Any:
+    """A non-negative number; a traced one as it is.
 
     Raises:
         TypeError: if it is not a number.
         ValueError: if it is negative or NaN.
     """
-    return _as_measure(tol, "tol")
+    return tol if is_traced(tol) else _as_measure(tol, "tol")
 
 
 _process: int | None = None
@@ -196,7 +196,7 @@ def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights
 
 
-def check_responsibilities(resp: np.ndarray, weights: np.ndarray) -> None:
+def check_responsibilities(resp: np.ndarray, weights: np.ndarray, name: str = "resp") -> None:
     """Ask for responsibilities (N, K) of the rows that count.
 
     Raises:
@@ -206,9 +206,10 @@ def check_responsibilities(resp: np.ndarray, weights: np.ndarray) -> None:
     bad = ~(np.isfinite(resp) & (resp >= 0)) & counted[:, None]
     if bad.any():
         row, k = np.argwhere(bad)[0]
-        raise ValueError(f"resp must be finite and at least 0, but holds {resp[row, k]} in row {row}, component {k}")
+        found = f"{resp[row, k]} in row {row}, component {k}"
+        raise ValueError(f"{name} must be finite and at least 0, but holds {found}")
     if not resp[counted].any():
-        raise ValueError("resp is zero for every row of positive weight")
+        raise ValueError(f"{name} is zero for every row of positive weight")
 
 
 def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
@@ -224,13 +225,20 @@ def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
         raise ValueError(f"n_components is {n_components}, but x has only {count} rows of positive weight")
 
 
-def _as_measure(value: Any, name: str) -> float:
+def as_number(value: Any, name: str) -> float:
+    """A number, NaN and infinity included.
+
+    Raises:
+        TypeError: if it is not one (text that spells one is not).
+    """
     try:
-        number = None if isinstance(value, str) else float(value)
+        return float(value if not isinstance(value, str | bytes) else None)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
-        number = None
-    if number is None:
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be a number, not {value!r}") from None
+
+
+def _as_measure(value: Any, name: str) -> float:
+    number = as_number(value, name)
     if not number >= 0:
         raise ValueError(f"{name} must be at least 0, not {number}")
     return number

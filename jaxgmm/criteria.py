@@ -14,6 +14,7 @@ from jaxgmm.checks import as_count
 from jaxgmm.data import as_data
 from jaxgmm.density import log_likelihood
 from jaxgmm.families import family_of
+from jaxgmm.passes import weighted_sum
 
 
 def n_parameters(covariance_type: Any, K: int, D: int) -> int:
@@ -96,4 +97,4 @@ def icl(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Arr
 def doubt(mixture: Mixture, data: Any) -> Array:
     """−2 Σ wᵢ log maxₖ rᵢₖ, (): how far rows are from being clearly of one component."""
     certainty = jnp.max(data.log_responsibilities(mixture), axis=1)
-    return -2 * jnp.sum(jnp.where(data.weights > 0, data.weights * certainty, 0.0))
+    return -2 * weighted_sum(data.weights, certainty)

@@ -13,8 +13,8 @@ from jax import Array, lax
 
 from jaxgmm import chunks
 from jaxgmm._types import Columns, Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype
-from jaxgmm.checks import check_mixture
+from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype, is_traced
+from jaxgmm.checks import as_weights, check_mixture
 from jaxgmm.expectation import expectation
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
@@ -26,7 +26,7 @@ from jaxgmm.passes import Distances, about, centre_of, centred, combine, distanc
 class Rows:
     """Plain rows with weights.
 
-    A row of weight zero counts as left out, whatever it holds.
+    A row of weight zero counts as left out, whatever it holds; one of weight NaN makes NaN of what it enters.
 
     Attributes:
         x: rows, (N, D).
@@ -80,12 +80,12 @@ class Rows:
     def columns(self) -> Columns:
         """Mass, count, means and variances of the columns, about the first row that counts."""
         # Without the barrier XLA searches weights of 1, a constant under the caller's jit, for half a minute a million.
-        counted = lax.optimization_barrier(lax.stop_gradient(self.weights) > 0)
+        counted = lax.optimization_barrier(lax.stop_gradient(self.weights) != 0)
         origin = lax.stop_gradient(self.x[jnp.argmax(counted)])
 
         def chunk(x: Array, weights: Array) -> tuple[Moments, Array]:
             points = centred(x, weights, origin)[None]
-            return gather(weights[None], points, DIAGONAL), jnp.sum((weights > 0).astype(x.dtype))
+            return gather(weights[None], points, DIAGONAL), jnp.sum((weights != 0).astype(x.dtype))
 
         whole, count = self.fold(self.x.shape[1], chunk, combine)
         mass = whole.mass[0]
@@ -131,10 +131,24 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
         if x.n_features != mixture.n_features:
             raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
-        return mixture, x
+        return mixture, dataclasses.replace(x, weights=_sound(x.weights)) if isinstance(x, Rows) else x
     mixture, rows = as_points(mixture, x)
     check_rows(rows)
     return mixture, as_rows(rows, sample_weight)
+
+
+def as_weighted_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
+    """The same for a fit, which asks of the weights' values too where they are concrete.
+
+    Raises:
+        TypeError: as `as_data`.
+        ValueError: as `as_data`, or if weights are negative, not finite or all zero.
+    """
+    asked = as_data(mixture, x, sample_weight)
+    weights = x.weights if isinstance(x, Rows) else sample_weight
+    if weights is not None and not is_traced(weights):
+        as_weights(weights, asked[1].x.shape[0])
+    return asked
 
 
 def as_points(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
@@ -154,7 +168,7 @@ def as_points(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
 
 
 def as_rows(x: Array, sample_weight: Any = None) -> Rows:
-    """Rows of an array (N, D) with weights in its dtype; None is 1 for each row.
+    """Rows of an array (N, D) with weights in its dtype; None is 1 for each row, a negative or infinite one NaN.
 
     Raises:
         TypeError: if the weights hold no real numbers.
@@ -165,4 +179,9 @@ def as_rows(x: Array, sample_weight: Any = None) -> Rows:
     weights = as_floats(sample_weight, "sample_weight").astype(x.dtype)
     if weights.shape != x.shape[:1]:
         raise ValueError(f"sample_weight must have shape ({x.shape[0]},), one for each row, not {weights.shape}")
-    return Rows(x, weights)
+    return Rows(x, _sound(weights))
+
+
+def _sound(weights: Array) -> Array:
+    """Weights, those that are none as NaN: where they cannot be refused, they spoil whatever they enter."""
+    return jnp.where((weights >= 0) & (weights < jnp.inf), weights, jnp.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
+from jaxgmm._linalg import instantiated
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.data import as_data, as_points, as_rows
 
@@ -107,7 +108,8 @@ def predict(mixture: Mixture, x: Any) -> Array:
         x: rows, (N, D).
 
     Returns:
-        Indices, (N,).
+        Indices, (N,); −1 for a row whose responsibilities are NaN, as those of a row that holds NaN are. A row too far
+        to be squared goes to the nearest component.
 
     Raises:
         ValueError: if x is not (N, D).
@@ -118,7 +120,9 @@ def predict(mixture: Mixture, x: Any) -> Array:
 
 @jax.jit
 def _predict(mixture: Mixture, data: Any) -> Array:
-    return jnp.argmax(data.log_responsibilities(mixture), axis=-1)
+    log_responsibilities = data.log_responsibilities(mixture)
+    unknown = jnp.any(jnp.isnan(log_responsibilities), axis=-1)
+    return jnp.where(unknown, -1, jnp.argmax(log_responsibilities, axis=-1))
 
 
 def uncertainty(mixture: Mixture, x: Any) -> Array:
@@ -131,7 +135,7 @@ def uncertainty(mixture: Mixture, x: Any) -> Array:
         x: rows, (N, D).
 
     Returns:
-        (N,), between 0 and 1 − 1/K.
+        (N,), between 0 and 1 − 1/K; NaN for a row that holds NaN.
 
     Raises:
         ValueError: if x is not (N, D).
@@ -147,7 +151,8 @@ def uncertainty(mixture: Mixture, x: Any) -> Array:
 def _uncertainty(mixture: Mixture, data: Any) -> Array:
     log_responsibilities = data.log_responsibilities(mixture)
     largest = jnp.argmax(log_responsibilities, axis=-1)[:, None] == jnp.arange(mixture.n_components)[None, :]
-    return jnp.sum(jnp.where(largest, 0.0, jnp.exp(log_responsibilities)), axis=-1)
+    known = ~jnp.isnan(log_responsibilities)
+    return jnp.sum(jnp.where(largest & known, 0.0, jnp.exp(log_responsibilities)), axis=-1)
 
 
 def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
@@ -162,7 +167,7 @@ def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = N
         sample_weight: non-negative weights, (N,); None is 1 for each row.
 
     Returns:
-        (), in nats.
+        (), in nats; NaN where a weight is negative, infinite or NaN.
 
     Raises:
         ValueError: if shapes do not match.
@@ -245,16 +250,8 @@ def _fisher(primals: tuple[Mixture, Any], tangents: tuple[Any, Any]) -> tuple[Ar
     mixture, data = primals
     mixture_tangent, data_tangent = tangents
     moments, value = data.moments(mixture, mixture.family.statistic)
-    _, tangent = jax.jvp(lambda at: expected_log_likelihood(at, moments), (mixture,), (_instantiated(mixture_tangent),))
+    _, tangent = jax.jvp(lambda at: expected_log_likelihood(at, moments), (mixture,), (instantiated(mixture_tangent),))
     if not all(isinstance(leaf, SymbolicZero) for leaf in jax.tree.leaves(data_tangent)):
-        _, along = jax.jvp(lambda at: at.log_likelihood(mixture), (data,), (_instantiated(data_tangent),))
+        _, along = jax.jvp(lambda at: at.log_likelihood(mixture), (data,), (instantiated(data_tangent),))
         tangent = tangent + along
     return value, tangent
-
-
-def _instantiated(tangent: Any) -> Any:
-    def instantiate(leaf: Any) -> Any:
-        # A JAX-made zero, whose shape and dtype are all there is to it.
-        return jnp.zeros(leaf.shape, cast(Any, leaf).dtype) if isinstance(leaf, SymbolicZero) else leaf
-
-    return jax.tree.map(instantiate, tangent, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))

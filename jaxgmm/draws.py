@@ -35,7 +35,7 @@ def index(uniform: Array, mass: Array) -> Array:
 
 
 def _cumulative(mass: Array) -> Array:
-    return lax.cummax(jnp.where(mass > 0, jnp.cumsum(mass), 0.0))
+    return lax.cummax(jnp.where(mass != 0, jnp.cumsum(mass), 0.0))
 
 
 def _find(uniform: Array, cumulative: Array) -> Array:

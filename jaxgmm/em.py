@@ -123,7 +123,7 @@ def from_responsibilities(
     if resp.ndim != 2 or resp.shape[0] != x.shape[0] or resp.shape[1] == 0:
         raise ValueError(f"resp must have shape ({x.shape[0]}, K), not {resp.shape}")
     data = as_rows(x, sample_weight)
-    if not is_traced(data, resp):
+    if not is_traced(x, resp, sample_weight):
         weights, _ = weigh(np.asarray(given), sample_weight, resp.shape[1], family, x.dtype, names)
         check_responsibilities(np.asarray(resp), weights)
     return labelled_mixture(data, resp, family, settle(prior, x.dtype))
@@ -140,7 +140,7 @@ def labelled_moments(data: Rows, resp: Array, centre: Array, statistic: Statisti
     """Moments of rows under given responsibilities (N, K), gathered about a centre."""
 
     def chunk(x: Array, weights: Array, resp: Array) -> Moments:
-        counted = (weights > 0)[None, :]
+        counted = (weights != 0)[None, :]
         points = jnp.where(counted, x.T - centre[:, None], 0.0)
         return gather(jnp.where(counted, resp.T * weights[None, :], 0.0), points[None], statistic)
 

@@ -21,6 +21,7 @@ from jaxgmm.checks import (
     as_tolerance,
     check_climber,
     check_process,
+    check_responsibilities,
 )
 from jaxgmm.data import Rows
 from jaxgmm.em import EM, labelled_mixture
@@ -230,8 +231,5 @@ def _as_responsibilities(init: Any, n_rows: int, n_components: int, counted: np.
             f"init must be a name, a Mixture, labels ({n_rows},) or responsibilities ({n_rows}, {n_components}), "
             f"not an array of shape {array.shape}"
         )
-    bad = ~(np.isfinite(array) & (array >= 0))
-    if bad.any():
-        row, k = np.argwhere(bad)[0]
-        raise ValueError(f"init as responsibilities must be at least 0, but holds {array[row, k]} in row {row}")
+    check_responsibilities(array, counted, "init as responsibilities")
     return array

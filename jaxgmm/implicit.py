@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import conjugate_gradients
 from jaxgmm._protocols import Algorithm
 from jaxgmm._types import Mixture, Moments, Status
-from jaxgmm.checks import as_count, check_climber
-from jaxgmm.data import as_data, ready
+from jaxgmm.checks import as_count, as_tolerance, check_climber
+from jaxgmm.data import as_weighted_data, ready
 from jaxgmm.density import expected_log_likelihood
 from jaxgmm.loop import climb_from
 from jaxgmm.neighbourhood import Neighbourhood, about
@@ -56,15 +56,16 @@ def solution(
         The mixture; NaN all through where the fit is `NONFINITE`, as rows that hold NaN make it.
 
     Raises:
-        TypeError: if `algorithm` or `prior` is not one.
-        ValueError: if shapes do not match, or `max_iter` is below 1.
+        TypeError: if `algorithm`, `mixture` or `prior` is not one, or `tol` is no number.
+        ValueError: if shapes do not match, `max_iter` is below 1, or, where they are concrete, `tol` or a weight is
+            negative or NaN, or all weights are zero.
 
     References:
         Krantz & Parks (2002), The implicit function theorem; Louis (1982), for the observed information.
     """
     check_climber(algorithm, prior)
-    max_iter = as_count(max_iter, "max_iter")
-    mixture, data = as_data(mixture, x, sample_weight)
+    max_iter, tol = as_count(max_iter, "max_iter"), as_tolerance(tol)
+    mixture, data = as_weighted_data(mixture, x, sample_weight)
     dtype = mixture.means.dtype
     return _solution(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
 

@@ -45,7 +45,8 @@ def influence(
 
     Raises:
         TypeError: if `prior` is not one, x is a `Data` that is no `Rows`, or the function cannot be called.
-        ValueError: if shapes do not match, or the function gives no scalar.
+        ValueError: if shapes do not match, the function gives no scalar, or, where they are concrete, weights are
+            negative, not finite or all zero.
 
     References:
         Hampel (1974), The influence curve; Cook (1986), for the change of a fit with its weights.

@@ -17,7 +17,7 @@ from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
-from jaxgmm.checks import as_count, as_key
+from jaxgmm.checks import as_count, as_key, check_prior
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
@@ -61,17 +61,18 @@ def initialize(
         The start, in the family.
 
     Raises:
-        TypeError: if the key is not typed, or x holds no real numbers.
+        TypeError: if the key is not typed, x or the weights hold no real numbers, or the prior is none.
         ValueError: if the method is not known, shapes do not match, or, where they are concrete, values
             are not finite or overflow when squared, weights are bad or rows fewer than components.
     """
     key, n_components = as_key(key), as_count(n_components, "n_components")
     check_method(method)
+    check_prior(prior)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
     x = as_floats(given, "x")
     check_rows(x)
     data = as_rows(x, sample_weight)
-    if not is_traced(data):
+    if not is_traced(x, sample_weight):
         weigh(np.asarray(given), sample_weight, n_components, family, x.dtype, names)
     return _initialize(key, data, n_components, method, family, settle(prior, x.dtype))
 
@@ -131,7 +132,7 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
     """Greedy k-means++ seeds, (K, D): at each step the candidate that leaves the least distance."""
     n_candidates = 2 + int(np.log(n_components))
     key_first, key_rest = jax.random.split(key)
-    counted = data.weights > 0
+    counted = data.weights != 0
     rows = jnp.where(counted[:, None], data.x, 0.0)
 
     def distances(seed: Array) -> Array:
@@ -164,7 +165,7 @@ def _lloyd(centres: Array, there: Array, data: Rows, scale: Array) -> Array:
 
         def chunk(x: Array, weights: Array) -> tuple[Array, Array]:
             nearest = _one_hot_nearest(x, centres, there, scale) * weights[None, :]
-            shift = jnp.where((weights > 0)[None, None, :], x.T[None] - centres[:, :, None], 0.0)
+            shift = jnp.where((weights != 0)[None, None, :], x.T[None] - centres[:, :, None], 0.0)
             return jnp.sum(nearest, axis=1), jnp.sum(nearest[:, None, :] * shift, axis=2)
 
         def combine(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -195,7 +196,7 @@ def _about_centres(centres: Array, there: Array, data: Rows, scale: Array, famil
 
     def chunk(x: Array, weights: Array) -> Moments:
         nearest = _one_hot_nearest(x, centres, there, scale) * weights[None, :]
-        points = jnp.where((weights > 0)[None, :], x.T - columns.mean[:, None], 0.0)[None]
+        points = jnp.where((weights != 0)[None, :], x.T - columns.mean[:, None], 0.0)[None]
         return gather(nearest, points, family.statistic)
 
     moments = data.fold(centres.size, chunk, merge)

@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import finite, varying_as
 from jaxgmm._protocols import Algorithm
 from jaxgmm._types import FitResult, Info, Mixture, Status
-from jaxgmm.checks import as_count, check_climber
+from jaxgmm.checks import as_count, as_tolerance, check_climber
 from jaxgmm.collapse import n_collapsed
-from jaxgmm.data import as_data, ready
+from jaxgmm.data import as_weighted_data, ready
 from jaxgmm.priors import Penalty, prepare, settle
 
 
@@ -52,8 +52,8 @@ def run(
     Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ). Stops when the algorithm's own estimate of the gain that
     remains, per unit weight, falls below `tol`: an estimate, from the decay of EM's gains or the
     settling of an optimiser. With a `tol` below what the dtype resolves (about 1e-7 in float32), `CONVERGED`
-    means that steps have become rounding, and `MAX_ITER` is as likely. Values are not checked: bad ones show
-    in `status`. Columns are not scaled; `fit` does that.
+    means that steps have become rounding, and `MAX_ITER` is as likely. Rows are not checked, nor is anything
+    that is traced: bad values show in `status`. Columns are not scaled; `fit` does that.
 
     Args:
         algorithm: `EM()`, `Accelerated(EM())` or `Gradient(optimizer)`.
@@ -68,12 +68,14 @@ def run(
         The fit; `status` is `CONVERGED`, `MAX_ITER`, `NONFINITE` or `COLLAPSED`.
 
     Raises:
-        TypeError: if `algorithm` or `prior` is not one.
-        ValueError: if shapes do not match, or `max_iter` is below 1.
+        TypeError: if `algorithm`, `mixture` or `prior` is not one, `tol` is no number, or x or the weights hold none.
+        ValueError: if shapes do not match, `max_iter` is below 1, or, where they are concrete, `tol` or a weight is
+            negative or NaN, or all weights are zero.
     """
     check_climber(algorithm, prior)
     max_iter = as_count(max_iter, "max_iter")
-    mixture, data = as_data(mixture, x, sample_weight)
+    tol = as_tolerance(tol)
+    mixture, data = as_weighted_data(mixture, x, sample_weight)
     dtype = mixture.means.dtype
     return climb_from(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
 

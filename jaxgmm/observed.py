@@ -13,7 +13,7 @@ from jaxgmm import chunks
 from jaxgmm._linalg import cholesky, inverse_lower, product
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_prior
-from jaxgmm.data import Rows, as_data
+from jaxgmm.data import Rows, as_weighted_data
 from jaxgmm.kernels import whitened
 from jaxgmm.neighbourhood import Neighbourhood
 from jaxgmm.passes import about, centre_of, centred
@@ -38,11 +38,11 @@ def as_scored_rows(mixture: Mixture, x: Any, sample_weight: Any, prior: Any) -> 
     """A mixture and rows in one dtype.
 
     Raises:
-        TypeError: if the prior is not one, or x is a `Data` that is no `Rows`.
-        ValueError: if shapes do not match.
+        TypeError: if the mixture or the prior is not one, or x is a `Data` that is no `Rows`.
+        ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
     """
     check_prior(prior)
-    mixture, rows = as_data(mixture, x, sample_weight)
+    mixture, rows = as_weighted_data(mixture, x, sample_weight)
     if not isinstance(rows, Rows):
         raise TypeError(f"x must be rows, whose scores can be told one by one, not {type(rows).__name__}")
     return mixture, rows
@@ -96,7 +96,7 @@ def scores(around: Neighbourhood, data: Rows) -> Array:
 
     def chunk(x: Array, weights: Array) -> Array:
         responsibilities, seen = look(x, weights)
-        return jnp.where((weights > 0)[:, None], around.slopes(responsibilities, seen.whitened).T, 0.0)
+        return jnp.where((weights != 0)[:, None], around.slopes(responsibilities, seen.whitened).T, 0.0)
 
     return chunks.each(_width(around), chunk, data.x, data.weights)
 

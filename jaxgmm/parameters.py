@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,9 @@ from jax import Array, nn
 
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture, Params
+from jaxgmm.checks import check_mixture
 
 
-@jax.jit
 def unconstrain(mixture: Mixture) -> Params:
     """A mixture in unconstrained coordinates; the inverse of `constrain`.
 
@@ -25,7 +27,17 @@ def unconstrain(mixture: Mixture) -> Params:
 
     Returns:
         The coordinates.
+
+    Raises:
+        TypeError: if the mixture is something else.
+        ValueError: if it is a stack of mixtures.
     """
+    check_mixture(mixture)
+    return _unconstrain(mixture)
+
+
+@jax.jit
+def _unconstrain(mixture: Mixture) -> Params:
     smallest = float(np.log(jnp.finfo(mixture.log_weights.dtype).tiny))
     log_weights = mixture.log_weights - jnp.max(mixture.log_weights)
     log_weights = jnp.where(log_weights > smallest, log_weights, smallest)
@@ -34,7 +46,6 @@ def unconstrain(mixture: Mixture) -> Params:
     return Params(logits, mixture.means, mixture.family.pack(mixture.covs), mixture.family)
 
 
-@jax.jit
 def constrain(params: Params) -> Mixture:
     """The mixture that unconstrained coordinates stand for; every real value is valid.
 
@@ -43,7 +54,17 @@ def constrain(params: Params) -> Mixture:
 
     Returns:
         The mixture: log π = log softmax(H·logits), L with exp(log-diagonal).
+
+    Raises:
+        TypeError: if the coordinates are something else.
+        ValueError: if they are of a stack of mixtures.
     """
+    _check_params(params)
+    return _constrain(params)
+
+
+@jax.jit
+def _constrain(params: Params) -> Mixture:
     n_components, n_features = params.means.shape
     chex.assert_shape(params.logits, (n_components - 1,))
     basis = jnp.asarray(_sum_to_zero_basis(n_components), params.means.dtype)
@@ -51,7 +72,6 @@ def constrain(params: Params) -> Mixture:
     return Mixture(log_weights, params.means, params.family.unpack(params.scales, n_features), params.family)
 
 
-@jax.jit
 def log_det_jacobian(params: Params) -> Array:
     """log|∂θ/∂params|: what a sampler adds to a log-density over θ to sample params instead.
 
@@ -64,11 +84,29 @@ def log_det_jacobian(params: Params) -> Array:
 
     Returns:
         ().
+
+    Raises:
+        TypeError: if the coordinates are something else.
+        ValueError: if they are of a stack of mixtures.
     """
+    _check_params(params)
+    return _log_det_jacobian(params)
+
+
+@jax.jit
+def _log_det_jacobian(params: Params) -> Array:
     n_components, n_features = params.means.shape
-    log_weights = constrain(params).log_weights
+    log_weights = _constrain(params).log_weights
     weights = 0.5 * float(np.log(n_components)) + jnp.sum(log_weights)
     return weights + params.family.log_det_jacobian(params.scales, n_features)
+
+
+def _check_params(params: Any) -> None:
+    if not isinstance(params, Params):
+        hint = ": pass it to unconstrain first" if isinstance(params, Mixture) else ""
+        raise TypeError(f"params must be Params, as unconstrain returns them, not {type(params).__name__}{hint}")
+    if params.means.ndim != 2:
+        raise ValueError(f"params are of a stack {params.means.shape[:-2]} of mixtures: map over it with jax.vmap")
 
 
 def _sum_to_zero_basis(n_components: int) -> np.ndarray:

@@ -35,7 +35,7 @@ def about(mixture: Mixture, centre: Array) -> Mixture:
 
 def centred(x: Array, weights: Array, centre: Array) -> Array:
     """Rows as columns about a centre, (D, C); rows without weight lie on it."""
-    return jnp.where((weights > 0)[None, :], x.T - centre[:, None], 0.0)
+    return jnp.where((weights != 0)[None, :], x.T - centre[:, None], 0.0)
 
 
 class Distances(NamedTuple):
@@ -97,8 +97,8 @@ def _normalise(log_joint: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def weighted_sum(weights: Array, log_prob: Array) -> Array:
-    """Σ w log p over the last axis; a row without weight counts as left out, whatever its log p."""
-    counted = weights > 0
+    """Σ w log p over the last axis; a row without weight, not one of weight NaN, is left out, whatever its log p."""
+    counted = weights != 0
     return jnp.sum(jnp.where(counted, weights * jnp.where(counted, log_prob, 0.0), 0.0), axis=-1)
 
 

@@ -7,7 +7,7 @@ w_kd ∝ π_k Π_{j<d} φ(y_kj) / L_kjj. A small change of the mixture moves the
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
 from jaxgmm import chunks
+from jaxgmm._linalg import instantiated
 from jaxgmm._types import Mixture
+from jaxgmm.checks import check_mixture
 from jaxgmm.covariances import Dense
 from jaxgmm.data import as_points
 from jaxgmm.passes import about, centre_of, centred
@@ -46,12 +48,13 @@ def sample_reparameterised(key: Array, mixture: Mixture, n: int) -> Array:
         Rows, (n, D): those of `sample(key, mixture, n)`.
 
     Raises:
-        TypeError: if the key is not typed or n is not an integer.
+        TypeError: if the key is not typed, the mixture is something else, or n is not an integer.
         ValueError: if n is negative.
 
     References:
         Figurnov, Mohamed & Mnih (2018), Implicit reparameterization gradients.
     """
+    check_mixture(mixture)
     x, _ = sample(key, lax.stop_gradient(mixture), n)
     return _reparameterise(mixture, x)
 
@@ -72,7 +75,7 @@ def reparameterise(mixture: Mixture, x: ArrayLike) -> Array:
         it is bounded.
 
     Raises:
-        TypeError: if x holds no real numbers.
+        TypeError: if the mixture is something else, or x holds no real numbers.
         ValueError: if the last axis of x is not D.
 
     References:
@@ -99,8 +102,7 @@ def _held_tangent(primals: tuple[Mixture, Array], tangents: tuple[Any, Any]) -> 
     change, shift = tangents
     # T, not x: the rows move with the mixture when this is differentiated again.
     rows = _held(mixture, x)
-    change = jax.tree.map(_instantiated, change, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-    tangent = _velocity(mixture, change, rows)
+    tangent = _velocity(mixture, instantiated(change), rows)
     if isinstance(shift, SymbolicZero):
         return rows, tangent
     # ∂T/∂x is the identity, and its derivative in the mixture that of the velocity in x.
@@ -108,11 +110,6 @@ def _held_tangent(primals: tuple[Mixture, Array], tangents: tuple[Any, Any]) -> 
     slack = jax.tree.map(lambda leaf, held: jnp.where(jnp.isfinite(held), leaf - held, 0.0), mixture, still)
     _, carried = jax.jvp(lambda rows: _velocity(still, slack, rows), (x,), (shift,))
     return rows, tangent + shift + carried
-
-
-def _instantiated(tangent: Any) -> Any:
-    # A JAX-made zero, whose shape and dtype are all there is to it.
-    return jnp.zeros(tangent.shape, cast(Any, tangent).dtype) if isinstance(tangent, SymbolicZero) else tangent
 
 
 class _Frame(NamedTuple):

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_count, as_key
+from jaxgmm.checks import as_count, as_key, check_mixture
 from jaxgmm.covariances import Dense
 
 
@@ -23,12 +23,13 @@ def sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
         n: number of rows; static.
 
     Returns:
-        Rows, (n, D), and the component that each came from, (n,).
+        Rows, (n, D), and the component that each came from, (n,); NaN and −1 where a weight is NaN.
 
     Raises:
-        TypeError: if the key is not typed or n is not an integer.
-        ValueError: if n is negative.
+        TypeError: if the key is not typed, the mixture is something else, or n is not an integer.
+        ValueError: if the mixture is a stack, or n is negative.
     """
+    check_mixture(mixture)
     return _sample(as_key(key), mixture, as_count(n, "n", least=0))
 
 
@@ -36,8 +37,10 @@ def sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
 def _sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
     key_labels, key_normal = jax.random.split(key)
     labels = jax.random.categorical(key_labels, mixture.log_weights, shape=(n,))
+    sound = ~jnp.any(jnp.isnan(mixture.log_weights))
     normal = jax.random.normal(key_normal, (n, mixture.n_features), mixture.means.dtype)
-    return mixture.means[labels] + _coloured(mixture, labels, normal), labels
+    rows = mixture.means[labels] + _coloured(mixture, labels, normal)
+    return jnp.where(sound, rows, jnp.nan), jnp.where(sound, labels, -1)
 
 
 def _coloured(mixture: Mixture, labels: Array, normal: Array) -> Array:

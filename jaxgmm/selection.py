@@ -200,10 +200,10 @@ def select(
     table = as_table(x)
     weights = as_weights(sample_weight, len(table.rows))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]
-    names = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
-    families = [family_of(name) for name in names]
-    if not counts or not families:
-        raise ValueError("n_components and covariance_types must each name at least one candidate")
+    families = [family_of(name, "each of covariance_types") for name in _listed(covariance_types)]
+    for name, listed in (("n_components", counts), ("covariance_types", families)):
+        if not listed:
+            raise ValueError(f"{name} is empty: it must name at least one candidate")
     candidates: list[Candidate] = []
     with Progress(progress, as_callback(callback), len(counts) * len(families)) as shown:
         for family in families:
@@ -256,5 +256,5 @@ def _candidate(
     return Candidate(count, family.name, size, -deviance / 2, deviance + 2 * size, bic, icl, result)
 
 
-def _listed(n_components: Any) -> list[Any]:
-    return list(n_components) if isinstance(n_components, Iterable) else [n_components]
+def _listed(asked: Any) -> list[Any]:
+    return list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]

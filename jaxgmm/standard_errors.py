@@ -48,7 +48,7 @@ def standard_errors(
 
     Raises:
         TypeError: if `prior` is not one, or x is a `Data` that is no `Rows`.
-        ValueError: if shapes do not match.
+        ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
 
     References:
         Louis (1982); White (1982), for the sandwich; Basford, Greenway, McLachlan & Peel (1997), for mixtures.

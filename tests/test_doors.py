@@ -9,6 +9,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import sparse
 
@@ -213,6 +214,15 @@ def test_densities_of_a_row_that_is_not_finite_spoil_that_row_alone(value):
     assert jaxgmm.run(jaxgmm.EM(), MIXTURE, spoiled(value), max_iter=1).status == jaxgmm.Status.NONFINITE
 
 
+def test_text_far_down_a_table_is_not_converted():
+    pandas = pytest.importorskip("pandas")
+    column = np.arange(2000).astype(object)
+    column[1999] = "1999"
+    table = pandas.DataFrame({"mass": column, "length": np.arange(2000.0)})
+    with pytest.raises(TypeError, match=r"column 0 \('mass'\) of x must hold real numbers, but has dtype object"):
+        jaxgmm.log_prob(MIXTURE, table)
+
+
 # from_responsibilities and m_step
 
 
@@ -286,18 +296,246 @@ def test_m_step_asks_what_it_is_given():
             jaxgmm.m_step(given, **(dict(covariance_type="spherical") | options))
 
 
-def test_what_is_no_mixture_is_named():
+OF_MIXTURES = {
+    "project": lambda m: jaxgmm.project(m, "full"),
+    "log_prob": lambda m: jaxgmm.log_prob(m, X),
+    "predict": lambda m: jaxgmm.predict(m, X),
+    "e_step": lambda m: jaxgmm.e_step(m, X),
+    "bic": lambda m: jaxgmm.bic(m, X),
+    "run": lambda m: jaxgmm.run(jaxgmm.EM(), m, X, max_iter=1),
+    "solution": lambda m: jaxgmm.solution(jaxgmm.EM(), m, X, max_iter=1),
+    "standard_errors": lambda m: jaxgmm.standard_errors(m, X),
+    "influence": lambda m: jaxgmm.influence(m, X),
+    "bootstrap": lambda m: jaxgmm.bootstrap(KEY, m, X, 2, max_iter=1),
+    "reparameterise": lambda m: jaxgmm.reparameterise(m, X),
+    "sample": lambda m: jaxgmm.sample(KEY, m, 3),
+    "sample_reparameterised": lambda m: jaxgmm.sample_reparameterised(KEY, m, 3),
+    "marginal": lambda m: jaxgmm.marginal(m, [0]),
+    "condition": lambda m: jaxgmm.condition(m, [0], [0.0]),
+    "affine": lambda m: jaxgmm.affine(m, 2.0),
+    "total_moments": jaxgmm.total_moments,
+    "unconstrain": jaxgmm.unconstrain,
+}
+
+
+@pytest.mark.parametrize("door", OF_MIXTURES)
+def test_what_is_no_mixture_is_named(door):
     result = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1)
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), MIXTURE)
     for given, error, message in (
         (X, TypeError, "mixture must be a Mixture, not ndarray"),
+        ("full", TypeError, "mixture must be a Mixture, not str"),
+        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture, not the class Mixture"),
         (None, TypeError, "mixture must be a Mixture, not NoneType"),
         (result, TypeError, r"mixture must be a Mixture, not FitResult: pass its .mixture"),
-        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture, not the class Mixture"),
         (stack, ValueError, r"mixture is a stack \(2,\) of mixtures: map over it with jax.vmap"),
     ):
         with pytest.raises(error, match=message):
-            jaxgmm.project(given, "full")
+            OF_MIXTURES[door](given)
+
+
+def test_what_is_no_point_in_unconstrained_coordinates_is_named():
+    params = jaxgmm.unconstrain(MIXTURE)
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    for function in (jaxgmm.constrain, jaxgmm.log_det_jacobian):
+        for given, error, message in (
+            (MIXTURE, TypeError, "params must be Params, as unconstrain returns them, not Mixture: pass it to unconst"),
+            (X, TypeError, "params must be Params, as unconstrain returns them, not ndarray"),
+            (None, TypeError, "params must be Params, as unconstrain returns them, not NoneType"),
+            ("full", TypeError, "params must be Params, as unconstrain returns them, not str"),
+            (stack, ValueError, r"params are of a stack \(2,\) of mixtures: map over it with jax.vmap"),
+        ):
+            with pytest.raises(error, match=message):
+                function(given)
+    np.testing.assert_allclose(jax.vmap(jaxgmm.constrain)(stack).means[1], MIXTURE.means)
+
+
+def test_columns_are_asked_for_by_index():
+    for dims in (["a"], [0.5], None, "a", [True], [[0, 1]]):
+        with pytest.raises(TypeError, match="each of dims must be an integer, not"):
+            jaxgmm.marginal(MIXTURE, dims)
+        with pytest.raises(TypeError, match="each of dims must be an integer, not"):
+            jaxgmm.condition(MIXTURE, dims, [0.0])
+
+
+# Weights: refused by fits where they are seen, NaN where they are traced or in a density
+
+FITS_OF_WEIGHTS = {
+    "run": lambda w: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, w, max_iter=3),
+    "run of Rows": lambda w: jaxgmm.run(jaxgmm.EM(), MIXTURE, jaxgmm.Rows(jnp.asarray(X), jnp.asarray(w)), max_iter=3),
+    "accelerated": lambda w: jaxgmm.run(jaxgmm.Accelerated(jaxgmm.EM()), MIXTURE, X, w, max_iter=3),
+    "gradient": lambda w: jaxgmm.run(jaxgmm.Gradient(optax.adam(0.1)), MIXTURE, X, w, max_iter=3),
+    "L-BFGS": lambda w: jaxgmm.run(jaxgmm.Gradient(optax.lbfgs()), MIXTURE, X, w, max_iter=3),
+    "solution": lambda w: jaxgmm.solution(jaxgmm.EM(), MIXTURE, X, w, max_iter=3),
+    "standard_errors": lambda w: jaxgmm.standard_errors(MIXTURE, X, w),
+    "influence": lambda w: jaxgmm.influence(MIXTURE, X, w),
+    "influence on one": lambda w: jaxgmm.influence(MIXTURE, X, w, function=lambda m: m.means[0, 0]),
+    "bootstrap": lambda w: jaxgmm.bootstrap(KEY, MIXTURE, X, 2, sample_weight=w, max_iter=2),
+}
+STARTS_OF_WEIGHTS = {
+    "from_responsibilities": lambda w: jaxgmm.from_responsibilities(X, HALF, w),
+    **{name: lambda w, name=name: jaxgmm.initialize(KEY, X, 2, w, method=name) for name in jaxgmm.initialise.METHODS},
+}
+DENSITIES_OF_WEIGHTS = {
+    "log_likelihood": lambda w: jaxgmm.log_likelihood(MIXTURE, X, w),
+    "score": lambda w: jaxgmm.score(MIXTURE, X, w),
+    "e_step": lambda w: jaxgmm.e_step(MIXTURE, X, w),
+    "aic": lambda w: jaxgmm.aic(MIXTURE, X, w),
+    "bic": lambda w: jaxgmm.bic(MIXTURE, X, w),
+    "icl": lambda w: jaxgmm.icl(MIXTURE, X, w),
+}
+BAD_WEIGHTS = [-1.0, np.nan, np.inf]
+
+
+def weighted(value, row=7):
+    weights = np.ones(20)
+    weights[row] = value
+    return weights
+
+
+@pytest.mark.parametrize("door", [*FITS_OF_WEIGHTS, *STARTS_OF_WEIGHTS])
+def test_a_bad_weight_is_refused_where_it_is_seen(door):
+    function = (FITS_OF_WEIGHTS | STARTS_OF_WEIGHTS)[door]
+    for bad in BAD_WEIGHTS:
+        with pytest.raises(ValueError, match=f"sample_weight must be finite and at least 0, but holds {bad} in row 7"):
+            function(weighted(bad))
+    with pytest.raises(ValueError, match="sample_weight is zero for every row"):
+        function(np.zeros(20))
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize("door", FITS_OF_WEIGHTS)
+def test_a_bad_weight_that_is_traced_never_makes_a_fit(door, bad):
+    answer = jax.jit(FITS_OF_WEIGHTS[door])(weighted(bad))
+    status = getattr(answer, "status", None)
+    if status is not None:
+        assert np.all(status == jaxgmm.Status.NONFINITE)
+    else:
+        assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(answer))
+
+
+@pytest.mark.parametrize("door", STARTS_OF_WEIGHTS)
+def test_a_bad_weight_that_is_traced_makes_a_start_of_nan(door):
+    for bad in BAD_WEIGHTS:
+        start = jax.jit(STARTS_OF_WEIGHTS[door])(weighted(bad))
+        assert np.isnan(jaxgmm.log_prob(start, X)).all()
+
+
+def test_a_bad_weight_that_is_traced_is_not_lost_among_drawn_rows(monkeypatch):
+    monkeypatch.setattr("jaxgmm.draws.MOST_ROWS", 16)
+    jax.clear_caches()
+    for row in (0, 7, 19):
+        start = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))(weighted(-1.0, row))
+        assert np.isnan(jaxgmm.log_prob(start, X)).all()
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize("door", DENSITIES_OF_WEIGHTS)
+def test_a_bad_weight_makes_nan_of_a_density(door, bad):
+    for function in (DENSITIES_OF_WEIGHTS[door], jax.jit(DENSITIES_OF_WEIGHTS[door])):
+        answer = function(weighted(bad))
+        value = answer[1] if door == "e_step" else answer
+        assert np.isnan(value)
+        assert door != "e_step" or np.isnan(answer[0].mass).all()
+
+
+def test_one_bad_weight_leaves_the_other_fits_of_a_vmap_alone():
+    weights = np.stack([np.ones(20), weighted(np.nan), weighted(-1.0), weighted(0.0)])
+    fits = jax.vmap(lambda w: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, w, max_iter=3))(weights)
+    nonfinite = jaxgmm.Status.NONFINITE
+    assert [status == nonfinite for status in fits.status] == [False, True, True, False]
+    np.testing.assert_allclose(fits.objective[0], jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=3).objective, rtol=1e-5)
+
+
+def test_rows_without_weight_may_hold_anything_in_a_traced_fit_too():
+    kept = np.arange(20) != 7
+    expected = jaxgmm.run(jaxgmm.EM(), MIXTURE, X[kept], max_iter=5)
+    found = jax.jit(lambda x, w: jaxgmm.run(jaxgmm.EM(), MIXTURE, x, w, max_iter=5))(spoiled(np.nan), weighted(0.0))
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-5)
+    np.testing.assert_allclose(found.mixture.means, expected.mixture.means, rtol=1e-4, atol=1e-5)
+    start = jax.jit(lambda x, w: jaxgmm.initialize(KEY, x, 2, w))(spoiled(np.nan), weighted(0.0))
+    assert np.isfinite(start.covariances).all()
+
+
+# What the core asks for
+
+
+def test_the_core_asks_for_a_tolerance():
+    for tol, error, message in (
+        ("a", TypeError, "tol must be a number, not 'a'"),
+        ("1e-6", TypeError, "tol must be a number, not '1e-6'"),
+        (b"1", TypeError, "tol must be a number, not b'1'"),
+        (None, TypeError, "tol must be a number, not None"),
+        (-1.0, ValueError, "tol must be at least 0, not -1.0"),
+        (np.nan, ValueError, "tol must be at least 0, not nan"),
+        (jnp.asarray(-1.0), ValueError, "tol must be at least 0, not -1.0"),
+    ):
+        for door in (
+            lambda tol: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1, tol=tol),
+            lambda tol: jaxgmm.solution(jaxgmm.EM(), MIXTURE, X, max_iter=1, tol=tol),
+            lambda tol: jaxgmm.bootstrap(KEY, MIXTURE, X, 2, max_iter=1, tol=tol),
+        ):
+            with pytest.raises(error, match=message):
+                door(tol)
+    traced = jax.vmap(lambda tol: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=30, tol=tol).n_iter)(jnp.array([0, 1.0]))
+    assert traced[0] == 30 > traced[1]
+
+
+def test_starts_ask_for_a_prior_and_for_responsibilities_of_the_rows_that_count():
+    for prior, error, message in (
+        (0.1, TypeError, r"prior must be Ridge\(\) or None, not 0.1"),
+        (jaxgmm.Ridge, TypeError, r"prior must be Ridge\(\) or None"),
+        (jaxgmm.Ridge(-1.0), ValueError, "strength of the prior must be at least 0"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxgmm.initialize(KEY, X, 2, prior=prior)
+    nothing = r"init as responsibilities is zero for every row of positive weight"
+    with pytest.raises(ValueError, match=nothing):
+        jaxgmm.fit(KEY, X, 2, init=0 * HALF)
+    with pytest.raises(ValueError, match=nothing):
+        jaxgmm.fit(KEY, X, 2, weighted(0.0), init=np.where(np.arange(20)[:, None] == 7, HALF, 0.0))
+    with pytest.raises(
+        ValueError, match="init as responsibilities must be finite and at least 0, but holds nan in row 3"
+    ):
+        jaxgmm.fit(KEY, X, 2, init=np.where(np.arange(20)[:, None] == 3, np.nan, HALF))
+
+
+def test_a_grid_asks_for_candidates_by_name():
+    for options, error, message in (
+        (dict(covariance_types=None), TypeError, "each of covariance_types must be a name or a family, not NoneType"),
+        (dict(covariance_types=[None]), TypeError, "each of covariance_types must be a name or a family, not NoneType"),
+        (dict(covariance_types=3), TypeError, "each of covariance_types must be a name or a family, not int"),
+        (dict(covariance_types=()), ValueError, "covariance_types is empty: it must name at least one candidate"),
+        (dict(n_components=()), ValueError, "n_components is empty: it must name at least one candidate"),
+        (dict(n_components=None), TypeError, "n_components must be an integer, not None"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxgmm.select(KEY, X, **(dict(n_components=[1]) | options))
+    single = jaxgmm.select(KEY, X, 1, jaxgmm.families.DIAG, **QUICK)
+    assert [(c.n_components, c.covariance_type) for c in single] == [(1, "diag")]
+
+
+# Labels
+
+
+@pytest.mark.parametrize("function", [jaxgmm.predict, jax.jit(jaxgmm.predict)], ids=["eager", "jit"])
+def test_a_row_with_nan_has_no_label_and_a_far_row_has_the_nearest(function):
+    big = float(jnp.finfo(jnp.asarray(X).dtype).max) / 10
+    x = np.array([[0.0, 0.0], [np.nan, 0.0], [0.0, np.nan], [9.0, 9.0], [big, -big]])
+    labels = function(MIXTURE, x)
+    assert labels[1] == labels[2] == -1 and jnp.issubdtype(labels.dtype, jnp.integer)
+    assert labels[0] == 0 and labels[3] == labels[4] == 1, "the wider component is the nearer to far rows"
+    one = jaxgmm.make_mixture([1.0], [[0, 0]], [1], covariance_type="spherical")
+    np.testing.assert_array_equal(function(one, x), [0, -1, -1, 0, 0])
+    np.testing.assert_array_equal(np.isnan(jaxgmm.uncertainty(one, x)), [False, True, True, False, False])
+
+
+def test_draws_from_weights_that_are_nan_are_nan():
+    weights = jnp.array([0.5, np.nan])
+    mixture = jax.jit(lambda w: jaxgmm.make_mixture(w, [[0, 0], [1, 1]], [1, 2], covariance_type="spherical"))(weights)
+    x, labels = jaxgmm.sample(KEY, mixture, 3)
+    assert np.isnan(x).all() and (np.asarray(labels) == -1).all()
 
 
 def test_algorithms_and_priors_are_asked_to_the_core():
@@ -385,7 +623,48 @@ def said(call):
     return None
 
 
-@pytest.mark.parametrize("name", [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name != "masked"])
+CONVERTED = ["strings", "bytes", "StringDType", "dates", "durations", "masked"]
+"""What scikit-learn makes numbers of, and this library does not."""
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_the_estimator_converts_no_text_no_dates_and_no_masks(name):
+    ours, theirs = estimators()
+    make, error, message = REFUSED[name]
+    assert said(lambda: theirs(2, random_state=0, max_iter=2).fit(make())) is None
+    model = ours(2, random_state=0, max_iter=2)
+    with pytest.raises(error, match=message.replace("{x}", "X")):
+        model.fit(make())
+    said(lambda: model.fit(X))
+    for method in METHODS:
+        with pytest.raises(error, match=message.replace("{x}", "X")):
+            getattr(model, method)(make())
+
+
+def test_the_estimator_converts_no_text_in_lists_and_tables():
+    pandas = pytest.importorskip("pandas")
+    ours, _ = estimators()
+    text = X.astype(object)
+    text[19, 1] = "1.5"
+    named = r"column 1 \('b'\) of X must hold real numbers, but has dtype object: objects; convert to float first"
+    for x, message in (
+        (X.astype(str).tolist(), "X must hold real numbers, .*strings; convert to float first"),
+        (text, "X must hold real numbers, but has dtype object: objects; convert to float first"),
+        (pandas.DataFrame(text, columns=["a", "b"]), named),
+        (pandas.DataFrame(X).astype(str), "X must hold real numbers"),
+        (pandas.DataFrame({"a": pandas.to_datetime(X[:, 0])}), "of X must hold real numbers, .*dates"),
+        (np.ma.masked_array(X, X > 1), "X is a masked array with masked entries"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ours(2).fit(x)
+    plain, objects, unmasked = (
+        ours(2, random_state=0, tol=1.0).fit(x).means_ for x in (X, X.astype(object), np.ma.masked_array(X, False))
+    )
+    np.testing.assert_array_equal(objects, plain)
+    np.testing.assert_array_equal(unmasked, plain)
+
+
+@pytest.mark.parametrize("name", [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name not in CONVERTED])
 def test_the_estimator_refuses_what_scikit_learns_does_in_its_words(name):
     others = {"nan": lambda: spoiled(np.nan), "inf": lambda: spoiled(np.inf), "None": lambda: None}
     make = others.get(name) or (REFUSED.get(name) or SHAPES[name])[0]
@@ -427,6 +706,17 @@ def test_the_estimator_asks_of_weights(weights, error, message):
             getattr(model, method)(X, sample_weight=weights)
 
 
+@pytest.mark.parametrize(
+    "others", [{}, dict(weights_init=[0.5, 0.5], precisions_init=[1.0, 1.0])], ids=["part", "whole"]
+)
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_the_estimator_asks_of_means_to_start_from(others, bad):
+    ours, _ = estimators()
+    model = ours(2, covariance_type="spherical", means_init=[[0.0, 0.0], [1.0, bad]], **others)
+    with pytest.raises(ValueError, match=f"^means_init must be finite, but component 1 has {bad} in column 1"):
+        model.fit(X)
+
+
 # save and load
 
 
@@ -442,8 +732,11 @@ def test_what_is_no_mixture_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="'.' cannot be loaded: it is not a regular file"):
         jaxgmm.load("")
     jaxgmm.save(tmp_path / "mixture.npz", MIXTURE)
-    with pytest.raises(ValueError, match="dtype must be float32, float64 or None, not 'float16'"):
-        jaxgmm.load(tmp_path / "mixture.npz", dtype="float16")
+    for dtype in ("float16", "real", 3, X, {"a": 1}, "f4,]", int):
+        with pytest.raises(ValueError, match="dtype must be float32, float64 or None, not "):
+            jaxgmm.load(tmp_path / "mixture.npz", dtype=dtype)
+    for dtype in ("float32", np.float32, jnp.float32, np.dtype("<f4")):
+        assert jaxgmm.load(tmp_path / "mixture.npz", dtype=dtype).means.dtype == np.float32
 
 
 # Pictures
@@ -465,6 +758,27 @@ def test_pictures_ask_of_weights_and_of_values(name):
     for mixture in (None, X, "full", jaxgmm.Mixture):
         with pytest.raises(TypeError, match="mixture must be a Mixture or a FitResult, not"):
             draw(mixture, X)
+
+
+@pytest.mark.parametrize(
+    "options,error,message",
+    [
+        (dict(n_rows="a"), TypeError, "n_rows must be a number, not 'a'"),
+        (dict(n_rows="20"), TypeError, "n_rows must be a number, not '20'"),
+        (dict(n_rows=0), ValueError, "n_rows must be above 0 and finite, not 0.0"),
+        (dict(n_rows=-3), ValueError, "n_rows must be above 0 and finite, not -3.0"),
+        (dict(n_rows=np.nan), ValueError, "n_rows must be above 0 and finite, not nan"),
+        (dict(n_rows=X), TypeError, "n_rows must be a number, not array"),
+        (dict(best="a"), TypeError, "best must be a number, not 'a'"),
+        (dict(best=np.nan), ValueError, "best must be finite, not nan"),
+        (dict(best=-np.inf), ValueError, "best must be finite, not -inf"),
+    ],
+)
+def test_traces_ask_for_numbers(options, error, message):
+    traces = pytest.importorskip("jaxgmm.plotting").traces
+    result = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=2)
+    with pytest.raises(error, match=message):
+        traces(result, **options)
 
 
 def count():

@@ -102,6 +102,22 @@ def test_a_broken_member_leaves_the_others_alone(dtype):
     assert jnp.isnan(log_likelihood[1])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("bad", [-1.0, np.nan])
+def test_a_weight_that_is_none_makes_nan_of_its_member_alone(family, bad, dtype):
+    x, weights, labels = clusters(203, 3, 4, dtype)
+    mixture = labelled(x, labels, family)
+    own = jnp.stack([weights, weights.at[7].set(bad), weights.at[7].set(0.0)])
+    moments, log_likelihood = jax.vmap(lambda w: jaxgmm.e_step(mixture, x, w))(own)
+    assert np.isnan(log_likelihood[1]) and np.isnan(moments.mass[1]).all()
+    for member in (0, 2):
+        expected = by_residuals(mixture.family.statistic, mixture, x, own[member])
+        found = jax.tree.map(lambda leaf, member=member: leaf[member], (moments, log_likelihood))
+        close(found, expected, 30 * tolerance(dtype))
+    alone = jaxgmm.e_step(mixture, x, own[1])
+    assert np.isnan(alone[1]) and np.isnan(alone[0].mass).all()
+
+
 @pytest.mark.parametrize("family", ["full", "tied", "diag"])
 def test_tight_components_go_by_residuals(family, dtype):
     """Components so tight that features lose every digit of a covariance: those of residuals are there."""

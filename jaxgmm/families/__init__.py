@@ -14,8 +14,12 @@ FAMILIES: dict[str, Family] = {family.name: family for family in (FULL, TIED, DI
 _CODES: dict[str, Family] = {"VVV": FULL, "EEE": TIED, "VVI": DIAG, "VII": SPHERICAL}
 
 
-def family_of(covariance_type: Any) -> Family:
+def family_of(covariance_type: Any, asked: str = "covariance_type") -> Family:
     """Look up a covariance type: a name, mclust's three-letter code, or a family itself.
+
+    Args:
+        covariance_type: what to look up.
+        asked: what messages call it.
 
     Raises:
         ValueError: if no family has that name.
@@ -29,4 +33,4 @@ def family_of(covariance_type: Any) -> Family:
         return family
     if hasattr(covariance_type, "statistic") and hasattr(covariance_type, "update"):
         return covariance_type
-    raise TypeError(f"covariance_type must be a name or a family, not {type(covariance_type).__name__}")
+    raise TypeError(f"{asked} must be a name or a family, not {type(covariance_type).__name__}")

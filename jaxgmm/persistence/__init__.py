@@ -69,11 +69,10 @@ def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitRes
 
     Raises:
         ValueError: if the file is truncated, altered, of another version or no valid mixture; or if it holds float64
-            while JAX has float64 disabled, and dtype does not ask for float32. The path is named.
+            while JAX has float64 disabled, and dtype does not ask for float32. The path is named. If dtype is another.
         OSError: from the file system.
     """
-    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32, float64 or None, not {dtype!r}")
+    dtype = None if dtype is None else _as_dtype(dtype)
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():
         raise ValueError(f"{str(path)!r} cannot be loaded: it is not a regular file")
@@ -82,6 +81,16 @@ def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitRes
             return _on_device(layout.decode(file), dtype)
         except ValueError as error:
             raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from None
+
+
+def _as_dtype(dtype: Any) -> Any:
+    try:
+        known = np.dtype(dtype) in (np.float32, np.float64)
+    except (TypeError, ValueError, SyntaxError):  # of a text that spells a record badly
+        known = False
+    if not known:
+        raise ValueError(f"dtype must be float32, float64 or None, not {dtype!r}")
+    return np.dtype(dtype)
 
 
 def _on_device(value: Any, dtype: Any) -> Any:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from jaxgmm._types import FAILED, FitResult, Status
+from jaxgmm.checks import as_number
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes
@@ -69,19 +70,24 @@ def traces(
         The axes.
 
     Raises:
-        TypeError: if `results` holds something else.
-        ValueError: if it is empty, no objective is finite, or `against` is not known.
+        TypeError: if `results` holds something else, or `best` or `n_rows` is no number.
+        ValueError: if it is empty, no objective is finite, `against` is not known, `best` is not finite, or `n_rows` is
+            not above 0.
     """
     named = {"": results} if isinstance(results, FitResult) else results
     if not isinstance(named, Mapping) or not all(isinstance(result, FitResult) for result in named.values()):
         raise TypeError('results must be a FitResult, or a dict of them such as {"EM": result}')
     if against not in _ONE:
         raise ValueError(f"against must be 'passes' or 'iterations', not {against!r}")
+    unit = 1.0 if n_rows is None else as_number(n_rows, "n_rows")
+    if not 0 < unit < np.inf:
+        raise ValueError(f"n_rows must be above 0 and finite, not {unit}")
     climbs = {name: _climbs(result, against) for name, result in named.items()}
     known = best is not None
-    best = float(best) if best is not None else _best([climb for own in climbs.values() for climb in own])
+    best = as_number(best, "best") if known else _best([climb for own in climbs.values() for climb in own])
+    if not np.isfinite(best):
+        raise ValueError(f"best must be finite, not {best}")
     eps = max(np.finfo(np.asarray(result.objective).dtype).eps for result in named.values())
-    unit = 1.0 if n_rows is None else float(n_rows)
     rounding = float(eps) * max(abs(best), 1e-30) / unit
     ax = as_axes(ax)
     ax.set_yscale("log")

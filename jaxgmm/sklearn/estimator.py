@@ -22,7 +22,7 @@ from jaxgmm.density import log_prob, predict, responsibilities, score
 from jaxgmm.sampling import sample
 from jaxgmm.sklearn.climbs import WARNINGS, attributes_of, climbed
 from jaxgmm.sklearn.conversion import from_sklearn
-from jaxgmm.sklearn.rows import bucket, in_bucket
+from jaxgmm.sklearn.rows import bucket, in_bucket, readable
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -115,10 +115,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             The estimator itself. It warns where the best start did not converge, or collapsed.
 
         Raises:
+            TypeError: if X or the weights hold no real numbers: text or dates that scikit-learn would convert, or
+                masked entries that it would take as they are, included.
             ValueError: if a parameter, X or the weights are bad, or every start ended in NaN.
         """
         self._validate_params()
-        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
+        X = validate_data(self, readable(X), dtype=(np.float64, np.float32), ensure_min_samples=2)
         weights = as_weights(sample_weight, len(X))
         with jax.enable_x64(True):
             previous = from_sklearn(self) if self.warm_start and hasattr(self, "converged_") else None
@@ -254,5 +256,5 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _asked(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, readable(X), dtype=(np.float64, np.float32), reset=False)
         return X, as_weights(sample_weight, len(X))

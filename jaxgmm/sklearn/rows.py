@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from jaxgmm import scaling
+from jaxgmm.arrays import as_numbers
 
 _FEWEST = 64
 """Data of fewer rows share a program: scikit-learn's users predict a handful as often as a thousand."""
@@ -19,3 +22,30 @@ def in_bucket(array: np.ndarray) -> np.ndarray:
     """Rows (N, D) or weights (N,) with zeros up to the bucket's size."""
     spare = bucket(len(array)) - len(array)
     return np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) if spare else array
+
+
+_CONVERTED = "USTMm"
+"""Kinds of arrays that scikit-learn converts, though they hold text, dates or durations."""
+
+
+def readable(X: Any) -> Any:
+    """X itself, unless scikit-learn would make numbers of it that it does not hold: of text, or of what is masked.
+
+    Whatever else is no array of numbers is left to scikit-learn, which refuses it in its own words.
+
+    Raises:
+        TypeError: saying what X holds, and the remedy.
+    """
+    if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+        as_numbers(X, "X")
+    try:
+        array = np.asarray(X)
+    except Exception:
+        return X
+    if array.ndim and (array.dtype.kind in _CONVERTED or array.dtype == object and _holds_text(array)):
+        as_numbers(X, "X")
+    return X
+
+
+def _holds_text(array: np.ndarray) -> bool:
+    return any(isinstance(entry, str | bytes | np.datetime64 | np.timedelta64) for entry in array.flat)

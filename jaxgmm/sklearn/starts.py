@@ -45,7 +45,7 @@ def as_given(parts: Given, n_components: int, n_features: int, family: Family) -
 
     Raises:
         TypeError: if one holds no real numbers.
-        ValueError: if one has another shape.
+        ValueError: if one has another shape, or means are not finite.
     """
     shapes = Given((n_components,), (n_components, n_features), family.shape(n_components, n_features))  # pyright: ignore
     arrays = []
@@ -54,6 +54,10 @@ def as_given(parts: Given, n_components: int, n_features: int, family: Family) -
         if array is not None and array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
         arrays.append(array)
+    means = arrays[1]
+    if means is not None and not np.isfinite(means).all():
+        k, d = np.argwhere(~np.isfinite(means))[0]
+        raise ValueError(f"means_init must be finite, but component {k} has {means[k, d]} in column {d}")
     return None if all(array is None for array in arrays) else Given(*arrays)
 
 
