@@ -12,9 +12,9 @@ from jax.custom_derivatives import SymbolicZero
 HIGHEST = lax.Precision.HIGHEST
 
 _MOST_AT_ONCE = 1 << 22
-"""Products that one call of LAPACK takes: matrices, times the cube of their rows (8 at least). jaxlib 0.10 shares a call
-four times as large out over the threads of which one waits for it: as many calls at once as there are threads, two on
-many a machine, wait for ever. A call of one matrix is never shared out."""
+"""Products that one call of LAPACK takes: matrices, times the cube of their rows (8 at least). jaxlib to 0.11.0 shares
+larger calls out over the threads of which one waits for them: as many calls at once as there are threads, two on many a
+machine, wait for ever. A call of one matrix is never shared out."""
 
 
 def in_turn(function: Callable[[Array], Array], cost: int = 1) -> Callable[[Array], Array]:
