@@ -1,0 +1,149 @@
+"""A step of EM by its parts: what it gains, what is left to gain, and what it starts from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import EM, Ridge, Rows
+from jaxgmm.em import WINDOW, _remaining, gain_in_q, labelled_moments, maximise, rounding_gain
+from jaxgmm.moments import DENSE
+from jaxgmm.priors import prepare
+from tests import cases, reference
+from tests.cases import FAMILIES, tolerance
+
+
+def complete_log_likelihood(mixture, mass, mean, scatter):
+    """Q(θ; Moments), from dense scatter, in NumPy and float64."""
+    found = 0.0
+    log_weights, means = np.asarray(mixture.log_weights, np.float64), np.asarray(mixture.means, np.float64)
+    covariances = np.asarray(mixture.covariances, np.float64)
+    for k in range(len(mass)):
+        if mass[k] > 0:
+            shift = mean[k] - means[k]
+            square = scatter[k] + mass[k] * np.outer(shift, shift)
+            log_det = np.linalg.slogdet(2 * np.pi * covariances[k])[1]
+            found += mass[k] * (log_weights[k] - 0.5 * log_det)
+            found -= 0.5 * np.trace(np.linalg.solve(covariances[k], square))
+    return found
+
+
+@pytest.mark.parametrize("prior", [None, Ridge(0.1)], ids=["flat", "ridge"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gain_in_q_is_the_difference_that_it_stands_for(family, prior, dtype):
+    old, x, weights = cases.drawn_rows(family, dtype=dtype)
+    resp = np.random.default_rng(0).dirichlet(np.ones(3), size=len(x)).astype(dtype)
+    mass, mean, scatter = reference.moments(x, weights, resp)
+    moments = jaxgmm.Moments(*(jnp.asarray(a, dtype) for a in (mass, mean, scatter)))
+    moments = moments._replace(scatter=old.family.statistic.of_dense(moments.scatter))
+    penalty = prepare(prior, Rows(jnp.asarray(x), jnp.asarray(weights)).columns())
+    new = jax.jit(lambda moments, old: maximise(moments, old.family, penalty, old))(moments, old)
+    gain = jax.jit(gain_in_q)(old, new, moments.mass, penalty)
+    expected = complete_log_likelihood(new, mass, mean, scatter) - complete_log_likelihood(old, mass, mean, scatter)
+    expected += float(penalty.log_prob(new)) - float(penalty.log_prob(old))
+    assert expected > 0
+    np.testing.assert_allclose(gain, expected, rtol=1e-8 if dtype == np.float64 else 2e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gain_of_a_small_move_keeps_its_digits(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    mass, step = jnp.asarray([3.0, 5.0, 0.0], dtype), 100 * float(np.finfo(dtype).eps)
+    penalty = prepare(None, Rows(*(jnp.asarray(a) for a in cases.rows(30, dtype=dtype))).columns())
+    moved = mixture.means + step * jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), dtype)
+    new = jaxgmm.Mixture(mixture.log_weights, moved, mixture.covs, mixture.family)
+    shift = np.asarray(moved, np.float64) - np.asarray(mixture.means, np.float64)
+    inverses = np.linalg.inv(np.asarray(mixture.covariances, np.float64))
+    expected = 0.5 * np.einsum("k,ki,kij,kj->", np.asarray(mass), shift, inverses, shift)
+    np.testing.assert_allclose(gain_in_q(mixture, new, mass, penalty), expected, rtol=1e-3)
+    # Of weights: Σ N_k log(π'_k / π_k), whose first order is taken out where N_k is in proportion to π'_k.
+    shares = np.array([3.0, 5.0]) / 8
+    drift = 1e-3 * np.array([1.0, -0.6])
+    old_weights = jnp.asarray([*(np.log(shares) + drift), -np.inf], dtype)
+    new_weights = jnp.asarray([*np.log(shares), -np.inf], dtype)
+    lighter = jaxgmm.Mixture(old_weights, mixture.means, mixture.covs, mixture.family)
+    heavier = jaxgmm.Mixture(new_weights, mixture.means, mixture.covs, mixture.family)
+    found = gain_in_q(lighter, heavier, mass, penalty)
+    np.testing.assert_allclose(found, np.sum([3.0, 5.0] * (np.expm1(drift) - drift)), rtol=0.01)
+
+
+def test_the_gain_that_rounding_makes(dtype):
+    mixture, _ = cases.mixture("full", dtype=dtype)
+    mass = jnp.asarray([3.0, 5.0, 2.0], dtype)
+    expected = 10 * mixture.n_parameters * (4 * float(np.finfo(dtype).eps)) ** 2
+    np.testing.assert_allclose(rounding_gain(mixture, mass), expected, rtol=1e-6)
+
+
+def remaining(gains, noise=0.0):
+    """Of gains in order, the window filled up in front with what was never there."""
+    held = np.full(WINDOW, np.nan)
+    held[WINDOW - len(gains) :] = gains
+    return float(_remaining(jnp.asarray(held), jnp.asarray(noise, jnp.asarray(held).dtype)))
+
+
+def test_what_remains_of_gains_that_decay():
+    # Gains that shrink by ρ² a step sum to g ρ²/(1 − ρ²) in Q; in the objective, by the errors' ρ, to g ρ²/(1 − ρ).
+    for rho in (0.3, 0.9, 0.99):
+        for n in (3, 5, WINDOW):
+            gains = 2.0 * rho ** (2 * np.arange(n))
+            np.testing.assert_allclose(remaining(gains), gains[-1] * rho**2 / (1 - rho), rtol=1e-4)
+
+
+def test_the_slower_of_two_decays_counts():
+    fast, slow = 0.2, 0.95
+    slowing = [1.0, fast**2, fast**2 * slow**2]
+    np.testing.assert_allclose(remaining(slowing), slowing[-1] * slow**2 / (1 - slow), rtol=1e-4)
+    quickening = np.array([1.0, slow**2, slow**2 * fast**2])
+    over_both = np.sqrt(slow * fast)
+    np.testing.assert_allclose(remaining(quickening), quickening[-1] * over_both**2 / (1 - over_both), rtol=1e-4)
+    long = np.concatenate([slow ** (2 * np.arange(WINDOW - 1)), [slow ** (2 * (WINDOW - 2)) * fast**2]])
+    rate = (slow ** (WINDOW - 2) * fast) ** (1 / (WINDOW - 1))
+    np.testing.assert_allclose(remaining(long), long[-1] * rate**2 / (1 - rate), rtol=1e-4)
+
+
+def test_nothing_is_foretold_of_two_gains_or_of_gains_that_do_not_decay():
+    assert remaining([1.0]) == remaining([1.0, 0.5]) == np.inf
+    assert remaining([1.0, 1.0, 1.0]) == remaining([1.0, 2.0, 3.0]) == np.inf
+    assert remaining([1.0, 0.2, 0.3]) == np.inf
+    assert remaining([0.0, 0.0, 1e-3]) == np.inf
+    assert remaining([1.0, 0.5], noise=0.6) == 0.5
+    assert remaining([1.0, 0.5], noise=0.5) == 0.5
+    assert remaining([1.0, 0.5], noise=0.4) == np.inf
+    assert remaining([1.0, 0.5, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_is_an_m_step_then_an_e_step(family, dtype):
+    start, x, weights = cases.drawn_rows(family, dtype=dtype)
+    data, em = Rows(jnp.asarray(x), jnp.asarray(weights)), EM()
+    penalty = prepare(Ridge(0.1), data.columns())
+    state, info = jax.jit(em.init)(start, data, penalty)
+    moments, log_likelihood = jaxgmm.e_step(start, x, weights)
+    rtol = 100 * tolerance(dtype)
+    np.testing.assert_allclose(info.objective, log_likelihood + penalty.log_prob(start), rtol=rtol)
+    assert info.gain == np.inf and info.n_passes == 1
+    assert np.isnan(state.gains).all()
+    stepped, after = jax.jit(em.step)(state, data, penalty)
+    expected = maximise(moments, start.family, penalty, start)
+    for a, b in zip(jax.tree.leaves(stepped.mixture), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+    log_likelihood = jaxgmm.log_likelihood(expected, x, weights)
+    np.testing.assert_allclose(stepped.log_likelihood, log_likelihood, rtol=rtol)
+    np.testing.assert_allclose(after.objective, log_likelihood + penalty.log_prob(expected), rtol=rtol)
+    assert after.gain == np.inf and after.n_passes == 1
+    gain = gain_in_q(start, stepped.mixture, state.moments.mass, penalty)
+    np.testing.assert_allclose(stepped.gains, [*[np.nan] * (WINDOW - 1), gain], rtol=rtol)
+
+
+def test_moments_of_labelled_rows(monkeypatch, dtype):
+    monkeypatch.setattr("jaxgmm.chunks._ELEMENTS", 1)
+    x, weights = cases.rows(150, 3, dtype)
+    resp = np.random.default_rng(0).dirichlet(np.ones(2), size=150).astype(dtype)
+    weights[7], weights[149] = 0.0, 0.0
+    expected = reference.moments(x, weights, resp)
+    x[7], resp[149] = np.nan, np.nan
+    data = Rows(jnp.asarray(x + 5), jnp.asarray(weights))
+    found = labelled_moments(data, jnp.asarray(resp), jnp.full(3, 5.0, dtype), DENSE)
+    for a, b in zip(found, (expected[0], expected[1] + 5, expected[2]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))
