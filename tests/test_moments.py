@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.moments import DENSE, DIAGONAL, POOLED, SCALAR, columns_of, convert, gather, merge, pool, total
+from jaxgmm.moments import (
+    DENSE,
+    DIAGONAL,
+    POOLED,
+    SCALAR,
+    columns_of,
+    convert,
+    gather,
+    merge,
+    pool,
+    statistic_of,
+    total,
+)
 from tests import cases, reference
 from tests.cases import tolerance
 
@@ -107,3 +119,13 @@ def test_moments_survive_a_start_a_thousand_times_too_wide(dtype):
     assert fitted.status == jaxgmm.Status.CONVERGED
     expected = np.stack([np.cov(x[s].astype(np.float64).T, bias=True) for s in (slice(300), slice(300, 600))])
     np.testing.assert_allclose(fitted.mixture.covariances * ratio**2, expected * ratio**2, rtol=0.01, atol=2e-3)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_what_is_held_is_told_by_its_shape(n_components, dtype):
+    x, weights = cases.rows(20, 3, dtype)
+    resp = np.full((20, n_components), 1 / n_components, dtype)
+    for name, statistic in STATISTICS.items():
+        held = statistic_of(gathered(statistic, x, resp, weights))
+        # Of one component the pooled scatter is its own, and can be had in every other statistic.
+        assert held == (DENSE if name == "pooled" and n_components == 1 else statistic)
