@@ -13,11 +13,12 @@ import numpy as np
 from jax import Array, lax, nn
 from jax.typing import ArrayLike
 
-from jaxgmm._linalg import inverse_lower, lower_factor, product
+from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_floats, is_traced
 from jaxgmm.checks import as_count, check_mixture
 from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgmm._linalg import eigenvalues
 from jaxgmm._types import Mixture
+from jaxgmm.factors import eigenvalues
 from jaxgmm.priors import Penalty
 
 

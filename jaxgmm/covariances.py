@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import excess, inverse_lower, product
+from jaxgmm._linalg import excess, product
+from jaxgmm.factors import inverse_lower
 
 _FEWEST_FOR_A_PRODUCT = 8
 """Columns below which whitening is written out term by term: jaxlib 0.10.2 miscompiles products of matrices with

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm import distributions
-from jaxgmm._linalg import cholesky
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.factors import cholesky
 
 
 class GaussianMixture(distrax.Distribution):

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
 
-from jaxgmm._linalg import excess, lower_factor, product
+from jaxgmm._linalg import excess, product
 from jaxgmm._types import Mixture
 from jaxgmm.checks import as_count, as_key
 from jaxgmm.covariances import Dense
 from jaxgmm.density import log_prob
+from jaxgmm.factors import lower_factor
 from jaxgmm.sampling import sample
 from jaxgmm.transport import as_pair, components
 

@@ -16,10 +16,10 @@ from jax import Array
 from numpyro.distributions.util import validate_sample
 
 from jaxgmm import distributions
-from jaxgmm._linalg import cholesky
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.factors import cholesky
 
 
 class GaussianMixture(dist.Distribution):

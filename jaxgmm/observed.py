@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgmm import chunks
-from jaxgmm._linalg import cholesky, inverse_lower, product
+from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_prior
 from jaxgmm.data import Rows, as_weighted_data
+from jaxgmm.factors import cholesky, inverse_lower
 from jaxgmm.kernels import whitened
 from jaxgmm.neighbourhood import Neighbourhood
 from jaxgmm.passes import about, centre_of, centred

@@ -15,10 +15,10 @@ from jax import Array
 from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
-from jaxgmm._linalg import cholesky
 from jaxgmm._types import Mixture
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.factors import cholesky
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
 
-from jaxgmm._linalg import nearest_rotation, product
+from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import float_dtype
 from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.factors import nearest_rotation
 
 _MOST_PATHS = 4
 """Augmenting paths allowed for each pair of components of either mixture; a few per component do, mostly."""

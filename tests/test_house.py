@@ -11,7 +11,7 @@ import jaxgmm
 
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
-    ["arrays", "tables", "progress", "_types", "_linalg"],
+    ["arrays", "tables", "progress", "_types", "_linalg", "factors"],
     ["_protocols", "checks", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],

@@ -5,16 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm import _linalg
-from jaxgmm._linalg import (
-    cholesky,
-    conjugate_gradients,
-    eigenvalues,
-    excess,
-    inverse_lower,
-    lower_factor,
-    nearest_rotation,
-)
+from jaxgmm import factors as module
+from jaxgmm._linalg import conjugate_gradients, excess
+from jaxgmm.factors import cholesky, eigenvalues, inverse_lower, lower_factor, nearest_rotation
 from tests import cases
 
 
@@ -45,7 +38,7 @@ def test_derivatives_of_inverses_and_factors(n_rows, dtype):
         np.testing.assert_allclose(tangent, slope, **tol)
 
 
-@pytest.mark.parametrize("n_rows", [1, 3, 17])
+@pytest.mark.parametrize("n_rows", [1, 3, 17, 101])
 def test_derivatives_of_cholesky_factors(n_rows, dtype):
     lower, change = factors(n_rows, dtype)
     matrices, change = lower @ lower.mT, change + change.mT
@@ -59,7 +52,7 @@ def test_derivatives_of_cholesky_factors(n_rows, dtype):
 
 @pytest.mark.parametrize("most", [1 << 22, 8**3 * 5, 1])
 def test_stacks_are_the_same_a_few_at_a_time(most, monkeypatch, dtype):
-    monkeypatch.setattr(_linalg, "_MOST_AT_ONCE", most)
+    monkeypatch.setattr(module, "_MOST_AT_ONCE", most)
     jax.clear_caches()
     rng = np.random.default_rng(0)
     squares = rng.normal(size=(4, 3, 4, 4)).astype(dtype)

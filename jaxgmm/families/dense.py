@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import cholesky, safe_cholesky
 from jaxgmm._protocols import Covariances
 from jaxgmm.covariances import Dense
+from jaxgmm.factors import cholesky, safe_cholesky
 from jaxgmm.moments import DENSE, POOLED, Statistic
 from jaxgmm.priors import Penalty
 

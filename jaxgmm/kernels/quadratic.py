@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import cholesky, inverse_lower, product
+from jaxgmm._linalg import product
 from jaxgmm._types import Mixture, Moments
+from jaxgmm.factors import cholesky, inverse_lower
 from jaxgmm.moments import POOLED, Statistic
 
 
