@@ -2,7 +2,7 @@
 
 Good files of every family, and of fits, are cut, flipped, spliced, rewritten with checksums to match, and zipped by
 another hand. Each must be refused by one `ValueError` that names the path, or load as a value whose own file is the
-same to the last byte; and be done with in little memory.
+same to the last byte; and be done with in little memory. Ctrl-C ends early, with the counts so far.
 """
 
 from __future__ import annotations
@@ -36,21 +36,24 @@ def main(seconds: float, seed: int = 0) -> collections.Counter[str]:
         good, until = good_files(path), time.monotonic() + seconds
         print(f"{len(good)} good files of {min(map(len, good))} to {max(map(len, good))} bytes, seed {seed}")
         tracemalloc.start()
-        while time.monotonic() < until:
-            edit = draws.choice(EDITS)
-            data = edit(draws.choice(good), draws)
-            path.write_bytes(data)
-            tracemalloc.reset_peak()
-            before = tracemalloc.get_traced_memory()[0]
-            outcome = tried(path, data)
-            memory = tracemalloc.get_traced_memory()[1] - before
-            peak = max(peak, memory)
-            if memory > MOST_MEMORY:
-                outcome = "WRONG: too much memory"
-            if outcome.startswith("WRONG"):
-                print(f"{outcome}: {edit.__name__} gave {data!r}")
-            counts["tried"] += 1
-            counts[outcome] += 1
+        try:
+            while time.monotonic() < until:
+                edit = draws.choice(EDITS)
+                data = edit(draws.choice(good), draws)
+                path.write_bytes(data)
+                tracemalloc.reset_peak()
+                before = tracemalloc.get_traced_memory()[0]
+                outcome = tried(path, data)
+                memory = tracemalloc.get_traced_memory()[1] - before
+                peak = max(peak, memory)
+                if memory > MOST_MEMORY:
+                    outcome = "WRONG: too much memory"
+                if outcome.startswith("WRONG"):
+                    print(f"{outcome}: {edit.__name__} gave {data!r}")
+                counts["tried"] += 1
+                counts[outcome] += 1
+        except KeyboardInterrupt:
+            pass
         tracemalloc.stop()
     wrong = sum(number for outcome, number in counts.items() if outcome.startswith("WRONG"))
     print(
@@ -65,6 +68,8 @@ def tried(path: pathlib.Path, data: bytes) -> str:
         loaded = load(path)
     except ValueError as error:
         return "refused" if str(path) in str(error) else "WRONG: an error without the path"
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         return f"WRONG: {type(error).__name__}"
     save(path, loaded)

@@ -17,9 +17,10 @@ _MOST_AT_ONCE = 1 << 22
 larger calls out over the threads of which one waits for them: as many calls at once as there are threads, two on many a
 machine, wait for ever. A call of one matrix is never shared out."""
 
-_FEWEST_BY_COLUMNS_OF_BLOCKS, _BLOCK = 96, 32
-"""Rows from which Cholesky factors are taken by blocks, and the rows of a block. Measured with the two cores shared:
-three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8."""
+_BY_COLUMNS_OF_BLOCKS, _BLOCK = range(96, 1025), 32
+"""Rows at which Cholesky factors are taken by blocks, and the rows of a block. Measured on two cores that others used
+too: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
+block is compiled, so that there must not be too many."""
 
 
 def _matmul(a: Array, b: Array) -> Array:
@@ -92,8 +93,8 @@ def cholesky(matrices: Array) -> Array:
 
     dL = L Φ(L⁻¹ dA L⁻ᵀ) with Φ what is below the diagonal and half of what is on it (Murray 2016).
     """
-    is_small = matrices.shape[-1] < _FEWEST_BY_COLUMNS_OF_BLOCKS
-    return _cholesky_in_turn(matrices) if is_small else _cholesky_by_blocks(matrices)
+    by_blocks = matrices.shape[-1] in _BY_COLUMNS_OF_BLOCKS
+    return _cholesky_by_blocks(matrices) if by_blocks else _cholesky_in_turn(matrices)
 
 
 @cholesky.defjvp

@@ -194,7 +194,7 @@ def test_what_could_not_be_read_back_is_not_saved(value, error, match, tmp_path)
 
 
 def test_a_result_that_could_not_be_read_back_is_not_saved(fitted, tmp_path):
-    result, long, objective = fitted[0], "x" * (1 << 20), jnp.asarray(jnp.nan)
+    result, long, objective = fitted[0], "x" * (1 << 20), jnp.asarray(jnp.nan, jnp.float32)
     changes = [
         (dict(feature_names=Names((long, "b", "c"))), f"feature_names take {1 << 20}|there is room for"),
         (dict(feature_names=Names(("a", "b", "c", "d", "e"))), "5 feature_names for 3 columns|do not belong together"),
