@@ -129,3 +129,27 @@ def test_what_is_held_is_told_by_its_shape(n_components, dtype):
         held = statistic_of(gathered(statistic, x, resp, weights))
         # Of one component the pooled scatter is its own, and can be had in every other statistic.
         assert held == (DENSE if name == "pooled" and n_components == 1 else statistic)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_moments_are_in_proportion_to_the_weights(name, parts, dtype):
+    x, weights, resp = parts
+    close = dict(rtol=30 * tolerance(dtype), atol=0.3 * tolerance(dtype))
+    made = {
+        "gathered": lambda moments, half: moments,
+        "merged": merge,
+        "pooled": lambda *both: pool(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both)),
+        "as one": lambda moments, half: total(moments),
+    }
+    for make in made.values():
+        whole, light = (
+            make(
+                gathered(STATISTICS[name], x, resp, unit * weights),
+                gathered(STATISTICS[name], x, resp, unit / 2 * weights),
+            )
+            for unit in (1, dtype(1e-3))
+        )
+        expected = whole._replace(mass=1e-3 * whole.mass, scatter=1e-3 * whole.scatter)
+        chex.assert_trees_all_close(light, expected, **close)
+    columns, light = (columns_of(gathered(STATISTICS[name], x, resp, unit * weights)) for unit in (1, dtype(1e-3)))
+    np.testing.assert_allclose(light.variance, columns.variance, rtol=30 * tolerance(dtype))
