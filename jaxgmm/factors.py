@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxgmm._linalg import HIGHEST
 
-_MOST_AT_ONCE = 1 << 22
+_MOST_AT_ONCE = 1 << 16
 """Products that one call of LAPACK takes: matrices, times the cube of their rows (8 at least). jaxlib to 0.11.0 shares
 larger calls out over the threads of which one waits for them: as many calls at once as there are threads, two on many a
 machine, wait for ever. A call of one matrix is never shared out."""
