@@ -7,7 +7,7 @@ count with weight zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,31 @@ from jax import Array, lax
 
 _ELEMENTS = 1 << 18
 """Numbers in a chunk's largest temporary: about 1 MiB in float32, the size of an L2 cache."""
+
+
+class Sum(NamedTuple):
+    """A sum over many chunks, off by about one rounding however many there are (Kahan 1965).
+
+    Attributes:
+        value: the sum.
+        excess: by how much rounding has made it too large so far, of the same shape.
+    """
+
+    value: Array
+    excess: Array
+
+    @staticmethod
+    def zeros(shape: tuple[int, ...], dtype: Any) -> Sum:
+        """The sum of nothing."""
+        return Sum(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def plus(self, term: Array) -> Sum:
+        """The sum with one term more."""
+        due = term - self.excess
+        value = self.value + due
+        excess = (value - self.value) - due
+        # What is infinite stays so, and has no rounding.
+        return Sum(value, jnp.where(jnp.isfinite(excess), excess, 0.0))
 
 
 def divide(n_rows: int, most: int) -> tuple[int, int]:

@@ -112,10 +112,10 @@ class _Sums(NamedTuple):
         log_likelihood: (R,).
     """
 
-    raw: Array
-    square: Array
+    raw: chunks.Sum
+    square: chunks.Sum
     residual: Moments
-    log_likelihood: Array
+    log_likelihood: chunks.Sum
 
 
 def by_features(
@@ -167,9 +167,9 @@ def by_features(
         raw = product("fc,kc->fk", phi, responsibilities.reshape(-1, size))
         square = sums.square
         if features == quadratic.LINEAR:
-            square = square + product("rdc,ec->rde", weight[:, None, :] * columns[None], columns)
-        total = sums.log_likelihood + weighted_sum(weight, log_prob)
-        return sums._replace(raw=sums.raw + raw, square=square, log_likelihood=total)
+            square = square.plus(product("rdc,ec->rde", weight[:, None, :] * columns[None], columns))
+        total = sums.log_likelihood.plus(weighted_sum(weight, log_prob))
+        return sums._replace(raw=sums.raw.plus(raw), square=square, log_likelihood=total)
 
     def residuals_step(index: Array, within: Array, sums: _Sums) -> _Sums:
         start, fresh = chunks.window(index, size, n_rows)
@@ -182,7 +182,7 @@ def by_features(
             exact, columns, weight
         )
         residual = jax.vmap(merge)(sums.residual, seen)
-        return sums._replace(residual=residual, log_likelihood=sums.log_likelihood + log_likelihood)
+        return sums._replace(residual=residual, log_likelihood=sums.log_likelihood.plus(log_likelihood))
 
     farthest = jnp.max(distances.each[: (n_chunks - 1) * size].reshape(-1, size), axis=1)
     farthest = jnp.concatenate([farthest, jnp.max(distances.each[n_rows - size :], keepdims=True)])
@@ -201,13 +201,13 @@ def by_features(
             lambda place, held: residuals_step(order[place // n_parts], place % n_parts, held),
             sums,
         )
-        raw = sums.raw.reshape(n_sums, n_stacked, n_components)
-        square = jnp.broadcast_to(sums.square, (n_stacked, *sums.square.shape[1:]))
+        raw = sums.raw.value.reshape(n_sums, n_stacked, n_components)
+        square = jnp.broadcast_to(sums.square.value, (n_stacked, *sums.square.value.shape[1:]))
         quickly = jax.vmap(lambda r, s: quadratic.read(r, s, features, n_features, statistic), (1, 0))(raw, square)
         residual = jax.vmap(lambda p, m: whitened.colour(p, m, statistic))(exact, sums.residual)
         residual = residual._replace(mean=jnp.where(residual.mass[:, :, None] > 0, residual.mean, 0.0))
         moments = jax.vmap(merge)(quickly, residual)
-        log_likelihood = sums.log_likelihood
+        log_likelihood = sums.log_likelihood.value
         if features == quadratic.LINEAR:
             log_likelihood = log_likelihood - 0.5 * jnp.sum(quick.precision * square, axis=(1, 2))
         steepness = jax.vmap(quadratic.steepness, (0, None))(moments, n_rows)
@@ -223,7 +223,7 @@ def by_features(
     shapes = jax.eval_shape(attempt, limit * jnp.ones((), dtype))
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     steepest = jnp.max(jnp.where(jnp.isnan(quick.steepness), 0.0, quick.steepness))
-    begun = varying_as((*blank, steepest), nothing.log_likelihood[0])
+    begun = varying_as((*blank, steepest), nothing.log_likelihood.value[0])
     moments, log_likelihood, _, _ = lax.while_loop(lambda held: ~held[2], again, begun)
     return moments._replace(mean=moments.mean + centre[None, None, :]), log_likelihood
 
@@ -236,14 +236,14 @@ def _nothing(
     scatter = (n_features, n_features) if whitened.holds_products(exact.mixture.covs, statistic) else (n_features,)
     square = (weights.shape[0], n_features, n_features) if features == quadratic.LINEAR else (weights.shape[0], 0, 0)
     return _Sums(
-        raw=jnp.zeros((n_sums, n_stacked * n_components), dtype),
-        square=jnp.zeros(square, dtype),
+        raw=chunks.Sum.zeros((n_sums, n_stacked * n_components), dtype),
+        square=chunks.Sum.zeros(square, dtype),
         residual=Moments(
             mass=jnp.zeros((n_stacked, n_components), dtype),
             mean=jnp.zeros((n_stacked, n_components, n_features), dtype),
             scatter=jnp.zeros((n_stacked, n_components, *scatter), dtype),
         ),
-        log_likelihood=jnp.zeros(n_stacked, dtype),
+        log_likelihood=chunks.Sum.zeros((n_stacked,), dtype),
     )
 
 

@@ -81,6 +81,25 @@ def test_a_stack_equals_its_members(family, dtype):
     close(jax.vmap(lambda m, xs: jaxgmm.e_step(m, xs, weights))(stack, shifted), expected, rtol)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_chunks_lose_no_digits(family, monkeypatch):
+    monkeypatch.setattr("jaxgmm.passes._CHUNK_BYTES", 1)
+    rng = np.random.default_rng(0)
+    n_chunks = 4000
+    labels = np.arange(64 * n_chunks) % 3
+    x = (rng.normal(size=(len(labels), 2)) + 20.0 * labels[:, None]).astype(np.float32)
+    mixture = labelled(x, labels, family)
+    moments, _ = jaxgmm.e_step(mixture, x)
+    truth = [x[labels == k].astype(float) for k in range(3)]
+    scatter = np.stack([len(rows) * np.cov(rows.T, bias=True) for rows in truth]).astype(np.float32)
+    expected = mixture.family.statistic.of_dense(jnp.asarray(scatter))
+    # One rounding of Σ x² and of Σ x, which lie two and more orders above what is left of them.
+    most = 4 * np.finfo(np.float32).eps * 20.0**2 * 2
+    np.testing.assert_allclose(moments.mass, [len(rows) for rows in truth], rtol=1e-6)
+    np.testing.assert_allclose(moments.mean, [rows.mean(axis=0) for rows in truth], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(moments.scatter, expected, rtol=0, atol=most * float(np.max(expected)))
+
+
 def test_rows_made_ready_give_the_same_pass(dtype):
     x, weights, labels = clusters(701, 3, 4, dtype)
     mixture = labelled(x, labels, "full")

@@ -1,38 +1,40 @@
-"""Print the table: `python -m experiments.torture [--large] [--write]`; the last writes it into the documentation."""
+"""Print the table: `python -m experiments.torture [--only TEXT ...] [--large] [--write]`.
+
+`--write` puts each row into the documentation as soon as it is known, and counts the page's verdicts anew, so that the
+table may come of many runs.
+"""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
 from collections import Counter
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from experiments.torture.libraries import LIBRARIES
-from experiments.torture.problems import CASES, LARGE, Problem
-from experiments.torture.verdicts import Verdict, judge
+from experiments.torture.problems import CASES, LARGE
+from experiments.torture.verdicts import judge
 
 FAMILIES = ("full", "tied", "diag", "spherical")
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "torture.md"
+ORDER = [f"| {case.name} | {np.dtype(dtype).name} " for case in CASES + LARGE for dtype in case.dtypes]
+"""How each row of the table begins."""
 
 
-def main(large: bool = False) -> tuple[str, dict[str, Counter[str]]]:
-    """The table, and each library's counts of verdicts."""
-    jax.config.update("jax_enable_x64", True)
-    lines = ["| case | dtype | " + " | ".join(LIBRARIES) + " |", "| --- " * (2 + len(LIBRARIES)) + "|"]
-    counts: dict[str, Counter[str]] = {name: Counter() for name in LIBRARIES}
+def rows(only: list[str], large: bool) -> Iterator[str]:
+    """Rows of the table, those of which the names have one of the texts in them."""
     for case in CASES + (LARGE if large else []):
-        for dtype in case.dtypes:
-            by_family = [_verdicts(case.draw(dtype), family) for family in FAMILIES]
-            cells = []
-            for name in LIBRARIES:
-                verdicts = [found[name] for found in by_family]
-                counts[name].update(verdict.kind for verdict in verdicts)
-                cells.append(cell([str(verdict) for verdict in verdicts]))
-            lines.append(f"| {case.name} | {np.dtype(dtype).name} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
-    return "\n".join(lines), counts
+        if not only or any(text in case.name for text in only):
+            for dtype in case.dtypes:
+                problem = case.draw(dtype)
+                cells = [
+                    cell([str(judge(problem, family, fit(problem, family))) for family in FAMILIES])
+                    for fit in LIBRARIES.values()
+                ]
+                yield f"| {case.name} | {np.dtype(dtype).name} | {' | '.join(cells)} |"
 
 
 def cell(verdicts: list[str]) -> str:
@@ -40,27 +42,50 @@ def cell(verdicts: list[str]) -> str:
     return verdicts[0] if len(set(verdicts)) == 1 and verdicts[0] in ("refused", "–") else ", ".join(verdicts)
 
 
-def _verdicts(problem: Problem, family: str) -> dict[str, Verdict]:
-    return {name: judge(problem, family, fit(problem, family)) for name, fit in LIBRARIES.items()}
+def counted(cell: str) -> Counter[str]:
+    """How often each kind of verdict stands in a cell."""
+    found = cell.split(", ")
+    kinds = {"refused": "refused", "–": "absent"}
+    named = [kinds.get(text, "wrong" if text.startswith("**") else "right") for text in found]
+    return Counter(named * (len(FAMILIES) // len(found)))
 
 
-def summary(counts: dict[str, Counter[str]]) -> str:
-    """A table of the counts."""
+def summary(table: list[str]) -> str:
+    """A table of the counts over the rows of a table."""
     kinds = ("right", "refused", "wrong", "absent")
     lines = ["| | tried | " + " | ".join(kinds) + " |", "| --- " * (2 + len(kinds)) + "|"]
-    for name, count in counts.items():
-        tried = sum(count.values()) - count["absent"]
+    for column, name in enumerate(LIBRARIES, start=3):
+        count = sum((counted(row.split(" | ")[column - 1].removesuffix(" |")) for row in table), Counter[str]())
+        tried = count.total() - count["absent"]
         lines.append(f"| {name} | {tried} | " + " | ".join(str(count[kind]) for kind in kinds) + " |")
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def write(row: str) -> None:
+    """Put a row into the page, in place of what stood there."""
+    head, _, rest = PAGE.read_text().partition("<!-- counts -->")
+    known = {begin: line for line in [*rest.splitlines(), row] for begin in ORDER if line.startswith(begin)}
+    table = [known[begin] for begin in ORDER if begin in known]
+    titles = "| case | dtype | " + " | ".join(LIBRARIES) + " |\n" + "| --- " * (2 + len(LIBRARIES)) + "|"
+    PAGE.write_text("\n".join([f"{head}<!-- counts -->\n", summary(table) + "\n", titles, *table]) + "\n")
+
+
+def main() -> None:
+    """Print, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[], help="rows with one of these texts in their names")
     parser.add_argument("--large", action="store_true", help="up to ten million rows too")
     parser.add_argument("--write", action="store_true", help="write the page")
     arguments = parser.parse_args()
-    table, counts = main(arguments.large)
-    print(summary(counts))
-    if arguments.write:
-        head = PAGE.read_text().partition("<!-- counts -->")[0]
-        PAGE.write_text(f"{head}<!-- counts -->\n\n{summary(counts)}\n\n{table}\n")
+    jax.config.update("jax_enable_x64", True)
+    found = []
+    for row in rows(arguments.only, arguments.large):
+        found.append(row)
+        print(row, flush=True)
+        if arguments.write:
+            write(row)
+    print(summary(found))
+
+
+if __name__ == "__main__":
+    main()
