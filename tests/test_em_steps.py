@@ -68,6 +68,20 @@ def test_the_gain_of_a_small_move_keeps_its_digits(family, dtype):
     np.testing.assert_allclose(found, np.sum([3.0, 5.0] * (np.expm1(drift) - drift)), rtol=0.01)
 
 
+def test_rows_that_weigh_less_than_one_count_as_much(dtype):
+    mixture, _ = cases.mixture("full", dtype=dtype)
+    mass = jnp.asarray([0.25, 0.125, 0.0], dtype)
+    moments = jaxgmm.Moments(mass, mixture.means, mixture.covariances * mass[:, None, None])
+    penalty = prepare(None, Rows(*(jnp.asarray(a) for a in cases.rows(30, dtype=dtype))).columns())
+    found = maximise(moments, mixture.family, penalty, mixture)
+    np.testing.assert_allclose(found.weights, [2 / 3, 1 / 3, 0], rtol=1e-6)
+    drift = 0.1
+    heavier = mixture.log_weights + jnp.asarray([drift, 0, 0], dtype)
+    moved = jaxgmm.Mixture(heavier, mixture.means, mixture.covs, mixture.family)
+    gain = gain_in_q(mixture, moved, mass, penalty)
+    np.testing.assert_allclose(gain, 0.25 * (np.expm1(-drift) + drift), rtol=1e-3)
+
+
 def test_the_gain_that_rounding_makes(dtype):
     mixture, _ = cases.mixture("full", dtype=dtype)
     mass = jnp.asarray([3.0, 5.0, 2.0], dtype)
