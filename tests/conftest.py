@@ -30,6 +30,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "needs_x64: meaningless without float64")
     config.addinivalue_line("markers", "matrix: all functions under all transformations; minutes, so asked for by name")
     config.addinivalue_line("markers", "torture: hundreds of hard fits; minutes, so asked for by name")
+    config.addinivalue_line("markers", "large: of torture, up to ten million rows or 200 columns; an hour")
     config.addinivalue_line("markers", "composition: inside other libraries; minutes, so asked for by name")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.torture import truth
 from experiments.torture.libraries import Answer, by_jaxgmm
-from experiments.torture.problems import CASES, clusters
+from experiments.torture.problems import CASES, LARGE, clusters
 from experiments.torture.verdicts import TOLERANCE, judge
 from tests.conftest import X64
 
@@ -15,16 +15,18 @@ pytestmark = pytest.mark.torture
 
 FAMILIES = ("full", "tied", "diag", "spherical")
 DTYPES = (np.float32, np.float64) if X64 else (np.float32,)
-RIGHT = ("scale", "one column times", "each row ten times", "D =")
+RIGHT = ("scale", "one column times", "each row ten times", "D =", "N =")
 """What can be right and so must be, but for scales whose squares float32 does not hold."""
 
+LONG = [case for case in CASES if case.level == "200"] + LARGE
+
 TRIED = [
-    pytest.param(case, dtype, family, id=f"{case.name}-{np.dtype(dtype).name}-{family}")
-    for case in CASES
-    if case.level != "200"  # minutes of compilation: in the table alone
+    pytest.param(case, dtype, family, id=f"{case.name}-{np.dtype(dtype).name}-{family}", marks=marks)
+    for cases, marks in (([case for case in CASES if case not in LONG], ()), (LONG, pytest.mark.large))
+    for case in cases
     for dtype in case.dtypes
     for family in FAMILIES
-    if dtype in DTYPES and (family == "full" or case.group not in ("D =", "K too large:"))
+    if dtype in DTYPES and (family == "full" or case in LONG or case.group not in ("D =", "K too large:"))
 ]
 
 
