@@ -124,6 +124,7 @@ def test_empty_components_keep_previous_or_take_the_pool(family, dtype):
     if family != "tied":
         np.testing.assert_allclose(kept.covariances[1], previous.covariances[1], rtol=1e-5)
     moved = jaxgmm.m_step(emptied, family, prior=jaxgmm.Ridge(0.1), previous=previous)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((moved.means, moved.covs)))
     np.testing.assert_array_equal(moved.means[1], previous.means[1])
     if family != "tied":
         # Nothing but the prior is known of it: (0 + λV) / (0 + λ).

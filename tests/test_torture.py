@@ -19,11 +19,17 @@ RIGHT = ("scale", "one column times", "each row ten times", "D =", "N =")
 """What can be right and so must be, but for scales whose squares float32 does not hold."""
 
 LONG = [case for case in CASES if case.level == "200"] + LARGE
+"""Minutes each."""
 
 TRIED = [
-    pytest.param(case, dtype, family, id=f"{case.name}-{np.dtype(dtype).name}-{family}", marks=marks)
-    for cases, marks in (([case for case in CASES if case not in LONG], ()), (LONG, pytest.mark.large))
-    for case in cases
+    pytest.param(
+        case,
+        dtype,
+        family,
+        id=f"{case.name}-{np.dtype(dtype).name}-{family}",
+        marks=pytest.mark.large if case in LONG else (),
+    )
+    for case in CASES + LARGE
     for dtype in case.dtypes
     for family in FAMILIES
     if dtype in DTYPES and (family == "full" or case in LONG or case.group not in ("D =", "K too large:"))

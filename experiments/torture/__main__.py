@@ -54,8 +54,8 @@ def summary(table: list[str]) -> str:
     """A table of the counts over the rows of a table."""
     kinds = ("right", "refused", "wrong", "absent")
     lines = ["| | tried | " + " | ".join(kinds) + " |", "| --- " * (2 + len(kinds)) + "|"]
-    for column, name in enumerate(LIBRARIES, start=3):
-        count = sum((counted(row.split(" | ")[column - 1].removesuffix(" |")) for row in table), Counter[str]())
+    for column, name in enumerate(LIBRARIES, start=2):
+        count = sum((counted(row.strip("| ").split(" | ")[column]) for row in table), Counter[str]())
         tried = count.total() - count["absent"]
         lines.append(f"| {name} | {tried} | " + " | ".join(str(count[kind]) for kind in kinds) + " |")
     return "\n".join(lines)
