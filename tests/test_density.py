@@ -39,14 +39,12 @@ def test_matches_the_twin(family, n_components, n_features, dtype):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_moments_match_the_twin_across_chunks(family, dtype, monkeypatch):
-    monkeypatch.setattr("jaxgmm.chunks._ELEMENTS", 64 * 9)
+def test_moments_match_the_twin_across_chunks(family, dtype):
     mixture, arrays = cases.mixture(family, 3, 3, dtype)
     x, weights = cases.rows(203, 3, dtype)
-    jax.clear_caches()
-    moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
-    per_row = jaxgmm.log_prob(mixture, x)
-    jax.clear_caches()
+    with cases.programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 9}):
+        moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
+        per_row = jaxgmm.log_prob(mixture, x)
     joint = twin(family, arrays, x)
     mass, mean, scatter = reference.moments(x, weights, reference.responsibilities(joint))
     rtol = tolerance(dtype, 10)

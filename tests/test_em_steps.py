@@ -150,14 +150,14 @@ def test_a_step_is_an_m_step_then_an_e_step(family, dtype):
     np.testing.assert_allclose(stepped.gains, [*[np.nan] * (WINDOW - 1), gain], rtol=rtol)
 
 
-def test_moments_of_labelled_rows(monkeypatch, dtype):
-    monkeypatch.setattr("jaxgmm.chunks._ELEMENTS", 1)
+def test_moments_of_labelled_rows(dtype):
     x, weights = cases.rows(150, 3, dtype)
     resp = np.random.default_rng(0).dirichlet(np.ones(2), size=150).astype(dtype)
     weights[7], weights[149] = 0.0, 0.0
     expected = reference.moments(x, weights, resp)
     x[7], resp[149] = np.nan, np.nan
     data = Rows(jnp.asarray(x + 5), jnp.asarray(weights))
-    found = labelled_moments(data, jnp.asarray(resp), jnp.full(3, 5.0, dtype), DENSE)
+    with cases.programs_with({"jaxgmm.chunks._ELEMENTS": 1}):
+        found = labelled_moments(data, jnp.asarray(resp), jnp.full(3, 5.0, dtype), DENSE)
     for a, b in zip(found, (expected[0], expected[1] + 5, expected[2]), strict=True):
         np.testing.assert_allclose(a, b, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))

@@ -12,17 +12,14 @@ from jaxgmm.passes import by_residuals
 from tests import cases
 from tests.cases import FAMILIES, tolerance
 
+residuals = jax.jit(by_residuals, static_argnums=0)
 
-@pytest.fixture(autouse=True)
-def by_features_at_any_size(monkeypatch):
+
+@pytest.fixture(scope="module", autouse=True)
+def by_features_at_any_size():
     """Small cases, which residuals serve in life, go by features here, in several chunks."""
-    monkeypatch.setattr("jaxgmm.expectation._QUICK_WORK", 0)
-    monkeypatch.setattr("jaxgmm.passes._CHUNK_BYTES", 1 << 14)
-    module._stacked.cache_clear()
-    jax.clear_caches()
-    yield
-    module._stacked.cache_clear()
-    jax.clear_caches()
+    with cases.programs_with({"jaxgmm.expectation._QUICK_WORK": 0, "jaxgmm.passes._CHUNK_BYTES": 1 << 14}):
+        yield
 
 
 def close(a, b, rtol):
@@ -49,7 +46,7 @@ def test_features_and_residuals_agree(family, n_rows, n_features, n_components, 
     weights = weights.at[3].set(0.0)
     x = x.at[3].set(jnp.nan)
     mixture = labelled(x.at[3].set(0.0), labels, family)
-    expected = by_residuals(mixture.family.statistic, mixture, x, weights)
+    expected = residuals(mixture.family.statistic, mixture, x, weights)
     close(jaxgmm.e_step(mixture, x, weights), expected, 30 * tolerance(dtype))
 
 
@@ -59,7 +56,7 @@ def test_a_stack_equals_its_members(family, dtype):
     mixtures = [labelled(x, (labels + shift) % 4, family) for shift in (0, 1)]
     mixtures += [jaxgmm.initialize(jax.random.key(0), x, 4, covariance_type=family)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures)
-    one_by_one = [by_residuals(m.family.statistic, m, x, weights) for m in mixtures]
+    one_by_one = [residuals(m.family.statistic, m, x, weights) for m in mixtures]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
     rtol = 30 * tolerance(dtype)
     close(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))(stack), expected, rtol)
@@ -67,29 +64,29 @@ def test_a_stack_equals_its_members(family, dtype):
     nested = jax.vmap(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights)))(twice)
     close(jax.tree.map(lambda leaf: leaf[1], nested), expected, rtol)
     own = jnp.stack([weights, 2 * weights, jnp.ones_like(weights)])
-    one_by_one = [by_residuals(m.family.statistic, m, x, w) for m, w in zip(mixtures, own, strict=True)]
+    one_by_one = [residuals(m.family.statistic, m, x, w) for m, w in zip(mixtures, own, strict=True)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
     close(jax.vmap(lambda m, w: jaxgmm.e_step(m, x, w))(stack, own), expected, rtol)
     # Weights that every member has, beside mixtures that not every member shares.
     both = jax.vmap(lambda m: jax.vmap(lambda w: jaxgmm.e_step(m, x, w))(own[:2]))(stack)
-    one_by_one = [by_residuals(m.family.statistic, m, x, w) for m in mixtures for w in own[:2]]
+    one_by_one = [residuals(m.family.statistic, m, x, w) for m in mixtures for w in own[:2]]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
     close(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both), expected, rtol)
     shifted = jnp.stack([x, x + 1, 2 * x])
-    one_by_one = [by_residuals(m.family.statistic, m, xs, weights) for m, xs in zip(mixtures, shifted, strict=True)]
+    one_by_one = [residuals(m.family.statistic, m, xs, weights) for m, xs in zip(mixtures, shifted, strict=True)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
     close(jax.vmap(lambda m, xs: jaxgmm.e_step(m, xs, weights))(stack, shifted), expected, rtol)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_many_chunks_lose_no_digits(family, monkeypatch):
-    monkeypatch.setattr("jaxgmm.passes._CHUNK_BYTES", 1)
+def test_many_chunks_lose_no_digits(family):
     rng = np.random.default_rng(0)
     n_chunks = 4000
     labels = np.arange(64 * n_chunks) % 3
     x = (rng.normal(size=(len(labels), 2)) + 20.0 * labels[:, None]).astype(np.float32)
     mixture = labelled(x, labels, family)
-    moments, _ = jaxgmm.e_step(mixture, x)
+    with cases.programs_with({"jaxgmm.passes._CHUNK_BYTES": 1}):
+        moments, _ = jaxgmm.e_step(mixture, x)
     truth = [x[labels == k].astype(float) for k in range(3)]
     scatter = np.stack([len(rows) * np.cov(rows.T, bias=True) for rows in truth]).astype(np.float32)
     expected = mixture.family.statistic.of_dense(jnp.asarray(scatter))
@@ -107,7 +104,7 @@ def test_rows_made_ready_give_the_same_pass(dtype):
     ready = data.ready(data.columns())
     assert ready.distances is not None
     statistic = mixture.family.statistic
-    close(ready.moments(mixture, statistic), by_residuals(statistic, mixture, x, weights), 30 * tolerance(dtype))
+    close(ready.moments(mixture, statistic), residuals(statistic, mixture, x, weights), 30 * tolerance(dtype))
 
 
 def test_a_broken_member_leaves_the_others_alone(dtype):
@@ -116,7 +113,7 @@ def test_a_broken_member_leaves_the_others_alone(dtype):
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), good)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), good, broken)
     moments, log_likelihood = jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))(stack)
-    expected = by_residuals(good.family.statistic, good, x, weights)
+    expected = residuals(good.family.statistic, good, x, weights)
     close(jax.tree.map(lambda leaf: leaf[0], (moments, log_likelihood)), expected, 30 * tolerance(dtype))
     assert jnp.isnan(log_likelihood[1])
 
@@ -130,7 +127,7 @@ def test_a_weight_that_is_none_makes_nan_of_its_member_alone(family, bad, dtype)
     moments, log_likelihood = jax.vmap(lambda w: jaxgmm.e_step(mixture, x, w))(own)
     assert np.isnan(log_likelihood[1]) and np.isnan(moments.mass[1]).all()
     for member in (0, 2):
-        expected = by_residuals(mixture.family.statistic, mixture, x, own[member])
+        expected = residuals(mixture.family.statistic, mixture, x, own[member])
         found = jax.tree.map(lambda leaf, member=member: leaf[member], (moments, log_likelihood))
         close(found, expected, 30 * tolerance(dtype))
     alone = jaxgmm.e_step(mixture, x, own[1])
@@ -144,7 +141,7 @@ def test_tight_components_go_by_residuals(family, dtype):
     mixture = labelled(x, labels, family)
     reach = jnp.max(jnp.sum((x - jnp.mean(x, axis=0, keepdims=True)) ** 2, axis=1))
     assert reach * quadratic.prepare(mixture, quadratic.PAIRS).steepness > quadratic.limit(dtype)
-    expected = by_residuals(mixture.family.statistic, mixture, x, weights)
+    expected = residuals(mixture.family.statistic, mixture, x, weights)
     close(jaxgmm.e_step(mixture, x, weights)[0].scatter, expected[0].scatter, 30 * tolerance(dtype))
 
 
@@ -172,7 +169,7 @@ def test_one_outlier_slows_one_chunk_only(dtype):
     moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
     assert log_likelihood == -jnp.inf
     counted = weights.at[700].set(0.0)
-    expected = by_residuals(mixture.family.statistic, mixture, x, counted)
+    expected = residuals(mixture.family.statistic, mixture, x, counted)
     close(moments, expected[0], 30 * tolerance(dtype))
 
 
@@ -184,11 +181,12 @@ def test_derivatives_are_those_of_residuals(family, dtype):
     tangent = jax.tree.map(jnp.ones_like, mixture)
 
     def along(function):
-        return jax.jvp(lambda m, w: function(m, w), (mixture, weights), (tangent, jnp.ones_like(weights)))[1]
+        primals, tangents = (mixture, weights), (tangent, jnp.ones_like(weights))
+        return jax.jit(lambda: jax.jvp(function, primals, tangents)[1])()
 
     by_chosen = along(lambda m, w: module.expectation(statistic, m, x, w, None))
-    close(by_chosen, along(lambda m, w: by_residuals(statistic, m, x, w)), 100 * tolerance(dtype))
-    total = jax.grad(lambda m: jnp.sum(jaxgmm.e_step(m, x, weights)[0].scatter))(mixture)
+    close(by_chosen, along(lambda m, w: residuals(statistic, m, x, w)), 100 * tolerance(dtype))
+    total = jax.jit(jax.grad(lambda m: jnp.sum(jaxgmm.e_step(m, x, weights)[0].scatter)))(mixture)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(total))
 
 
