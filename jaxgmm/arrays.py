@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -69,6 +70,12 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
         if np.ma.getmaskarray(value).any():
             raise TypeError(f"{name} is a masked array with masked entries; drop those rows or fill them first")
         value = value.data
+    if isinstance(value, list | tuple) and any(np.ma.isMaskedArray(row) and np.ma.is_masked(row) for row in value):
+        raise TypeError(f"{name} is a list of masked arrays with masked entries; drop those rows or fill them first")
+    if hasattr(value, "collect") and not hasattr(value, "__array__"):
+        raise TypeError(f"{name} is a table that is not computed yet; pass {name}.collect()")
+    # Of a table NumPy makes one dtype, to which it may cast a date: each column is asked for its own.
+    _name_the_column(_without_rows(value), name)
     array = _through_numpy(value, name)
     if array.dtype == object and hasattr(value, "to_numpy"):
         array = _from_nullable(value, array)
@@ -94,6 +101,9 @@ def float_dtype(*arrays: Any) -> Any:
 
 
 _NUMBERS = "fiub"
+
+_NO_NUMBER = (str, bytes, datetime.date, datetime.time, datetime.timedelta, complex, np.complexfloating)
+"""What a conversion would take for a number, or make an error of its own of."""
 
 
 def as_table(x: Any) -> Table:
@@ -148,8 +158,6 @@ def _no_numbers(name: str, value: Any, array: np.ndarray | Array) -> str:
 
 
 def _through_numpy(value: Any, name: str) -> np.ndarray:
-    if hasattr(value, "collect") and not hasattr(value, "__array__"):
-        raise TypeError(f"{name} is a table that is not computed yet; pass {name}.collect()")
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
@@ -174,6 +182,13 @@ def _name_the_column(table: Any, name: str) -> None:
             ) from None
 
 
+def _without_rows(table: Any) -> Any:
+    """A table's columns with nothing in them; None for what is no table."""
+    if hasattr(table, "head"):
+        return table.head(0)
+    return table.slice(0, 0) if hasattr(table, "slice") else None
+
+
 def _kind(dtype: Any) -> str:
     if jnp.issubdtype(dtype, jax.dtypes.extended):
         return "K"
@@ -181,8 +196,8 @@ def _kind(dtype: Any) -> str:
 
 
 def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:
-    """Columns of pandas' nullable numbers arrive as objects; strings stay as they are."""
-    if any(isinstance(entry, str | bytes) for entry in array.ravel()):
+    """Columns of pandas' nullable numbers arrive as objects; what is no number stays as it is."""
+    if any(isinstance(entry, _NO_NUMBER) for entry in array.ravel()):
         return array
     try:
         return table.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,5 +1,7 @@
 """Tables in, tables out: columns keep their names, in results, messages and notebooks."""
 
+import datetime
+
 import jax
 import numpy as np
 import pytest
@@ -84,6 +86,29 @@ def test_a_column_without_numbers_is_named():
     records = np.zeros(3, [("bill", float), ("flipper", float)])
     with pytest.raises(TypeError, match="records; convert them with numpy.lib.recfunctions"):
         jaxgmm.fit(KEY, records, 2)
+
+
+def test_a_column_of_dates_beside_one_of_numbers_is_named():
+    """Conversions of a whole table cast what a column alone is refused for."""
+    pandas, polars, pyarrow = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
+    day = datetime.datetime(2020, 1, 1)
+    frames = [
+        pandas.DataFrame({"when": pandas.to_datetime([day] * 20), "bill": X[:, 0]}),
+        pandas.DataFrame({"when": pandas.to_datetime([day] * 20).tz_localize("UTC"), "bill": X[:, 0]}),
+        pandas.DataFrame({"when": pandas.to_timedelta(range(20), unit="s"), "bill": X[:, 0]}),
+        pandas.DataFrame({"when": pandas.array([day] * 20, "timestamp[ns][pyarrow]"), "bill": range(20)}),
+        pandas.DataFrame({"when": X[:, 0] + 1j, "bill": pandas.array(range(20), "Int64")}),
+        *(polars.DataFrame({"when": [v] * 20, "bill": X[:, 0]}) for v in (day.date(), day, day.time(), day - day)),
+        pyarrow.table({"when": [day] * 20, "bill": X[:, 0]}),
+    ]
+    for frame in frames:
+        with pytest.raises(TypeError, match=r"column 0 \('when'\) of x must hold real numbers, but has dtype"):
+            jaxgmm.fit(KEY, frame, 2)
+    zoned = pandas.Series(pandas.date_range("2020", periods=20, tz="UTC"))
+    with pytest.raises(TypeError, match="sample_weight must hold real numbers"):
+        jaxgmm.fit(KEY, X, 2, zoned)
+    with pytest.raises(TypeError, match="x is a list of masked arrays with masked entries"):
+        jaxgmm.fit(KEY, [np.ma.masked_array(row, row > 1) for row in X], 2)
 
 
 def test_dlpack_alone_is_enough():
