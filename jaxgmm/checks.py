@@ -193,6 +193,9 @@ def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         raise ValueError(f"sample_weight must be finite and at least 0, but holds {weights[row]} in row {row}")
     if not weights.any():
         raise ValueError("sample_weight is zero for every row")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weights.sum()):
+            raise ValueError("sample_weight sums to more than float64 can hold: divide it by its largest entry")
     return weights
 
 

@@ -167,9 +167,15 @@ def _in_users_units(
     def objective(value: Any) -> Array:
         return jnp.asarray(nats.objective(value, n_covariances), dtype)
 
+    log_likelihood = nats.log_likelihood(fitted.log_likelihood)
+    if fitted.status not in FAILED and abs(log_likelihood) > float(jnp.finfo(dtype).max):
+        raise ValueError(
+            f"the log-likelihood is {log_likelihood:.3g}, more than {jnp.dtype(dtype).name} can hold: "
+            f"divide sample_weight by its mean"
+        )
     return FitResult(
         mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture),
-        log_likelihood=jnp.asarray(nats.log_likelihood(fitted.log_likelihood), dtype),
+        log_likelihood=jnp.asarray(log_likelihood, dtype),
         objective=objective(fitted.objective),
         n_iter=jnp.asarray(fitted.n_iter),
         n_passes=jnp.asarray(fitted.n_passes),

@@ -229,6 +229,14 @@ def test_tables_and_memory_maps(tmp_path, blobs):
     assert jaxgmm.fit(KEY, x.tolist(), 2, n_init=1, max_iter=3).mixture.n_features == 2
 
 
+def test_weights_too_large_for_a_log_likelihood_are_named(blobs):
+    x = blobs[0].astype(np.float32)
+    with pytest.raises(ValueError, match="the log-likelihood is .* more than float32 can hold: divide sample_weight"):
+        jaxgmm.fit(jax.random.key(0), x, 2, np.full(len(x), 1e36), n_init=1)
+    with pytest.raises(ValueError, match="sample_weight sums to more than float64 can hold"):
+        jaxgmm.fit(jax.random.key(0), x, 2, np.full(len(x), 1e307), n_init=1)
+
+
 def test_what_cannot_be_represented_is_refused_by_column(blobs):
     x = blobs[0]
     far = np.stack([x[:, 0], x[:, 1] + 1e7], axis=1).astype(np.float64)
