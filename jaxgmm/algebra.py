@@ -97,10 +97,12 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
         observed = covs if common else Diagonal(covs.scale[:, known])
         rest = covs if common else Diagonal(covs.scale[:, other])
         whitened, shift = observed.solve(residual), 0.0
-    # Values too far to be squared are drawn in, which keeps the order of the components.
+    # Values too far from all components to be squared are drawn in, which keeps their order.
     limit = float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (4 * len(known))
-    shrink = lax.stop_gradient(jnp.maximum(1.0, jnp.max(jnp.abs(whitened)) / limit))
-    evidence = -0.5 * (jnp.sum((whitened / shrink) ** 2, axis=-1) + observed.log_det(len(known)))
+    reach = jnp.where(mixture.log_weights > -jnp.inf, jnp.max(jnp.abs(whitened), axis=-1), jnp.inf)
+    shrink = lax.stop_gradient(jnp.maximum(1.0, jnp.min(reach) / limit))
+    near = jnp.clip(whitened / shrink, -limit, limit)
+    evidence = -0.5 * (jnp.sum(near**2, axis=-1) + observed.log_det(len(known)))
     log_weights = nn.log_softmax(mixture.log_weights + evidence)
     return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 

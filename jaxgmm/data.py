@@ -14,11 +14,12 @@ from jax import Array, lax
 from jaxgmm import chunks
 from jaxgmm._types import Columns, Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype, is_traced
+from jaxgmm.centring import about, centre_of, in_place
 from jaxgmm.checks import as_weights, check_mixture
 from jaxgmm.expectation import expectation
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
-from jaxgmm.passes import Distances, about, centre_of, centred, combine, distances_from, weighted_sum
+from jaxgmm.passes import Distances, combine, distances_from, weighted_sum
 
 
 @jax.tree_util.register_dataclass
@@ -46,18 +47,19 @@ class Rows:
     def log_joint(self, mixture: Mixture) -> Array:
         """Log π_k + log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
 
-        def rows(seen: whitened.Joint) -> Array:
+        def rows(prepared: whitened.Prepared, columns: Array) -> Array:
+            seen = whitened.joint(prepared, columns)
             return jnp.where((seen.shrink > 1)[None, :], -jnp.inf, seen.log_joint).T
 
         return self._each(mixture, rows)
 
     def log_responsibilities(self, mixture: Mixture) -> Array:
         """Log p(k | x_i), (N, K); of a far row, the nearest component's is 0."""
-        return self._each(mixture, lambda seen: jax.nn.log_softmax(seen.log_joint, axis=0).T)
+        return self._each(mixture, lambda *seen: jax.nn.log_softmax(whitened.told_apart(*seen), axis=0).T)
 
     def log_prob(self, mixture: Mixture) -> Array:
         """Log p(x_i), (N,)."""
-        return self._each(mixture, _log_prob)
+        return self._each(mixture, lambda *seen: _log_prob(whitened.joint(*seen)))
 
     def log_likelihood(self, mixture: Mixture) -> Array:
         """Σ wᵢ log p(xᵢ), ()."""
@@ -65,7 +67,8 @@ class Rows:
         prepared = whitened.prepare(about(mixture, centre))
 
         def chunk(x: Array, weights: Array) -> Array:
-            return weighted_sum(weights, _log_prob(whitened.joint(prepared, centred(x, weights, centre))))
+            columns, weights = in_place(x, weights, centre)
+            return weighted_sum(weights, _log_prob(whitened.joint(prepared, columns)))
 
         return self.fold(mixture.means.size, chunk, jnp.add)
 
@@ -84,8 +87,8 @@ class Rows:
         origin = lax.stop_gradient(self.x[jnp.argmax(counted)])
 
         def chunk(x: Array, weights: Array) -> tuple[Moments, Array]:
-            points = centred(x, weights, origin)[None]
-            return gather(weights[None], points, DIAGONAL), jnp.sum((weights != 0).astype(x.dtype))
+            points, masses = in_place(x, weights, origin)
+            return gather(masses[None], points[None], DIAGONAL), jnp.sum((weights != 0).astype(x.dtype))
 
         whole, count = self.fold(self.x.shape[1], chunk, combine)
         mass = whole.mass[0]
@@ -98,13 +101,13 @@ class Rows:
         chex.assert_equal_shape_prefix([self.x, self.weights, *others], 1)
         return chunks.fold(width, chunk, combine, self.x, self.weights, *others)
 
-    def _each(self, mixture: Mixture, rows: Callable[[whitened.Joint], Array]) -> Array:
-        """What `rows(joint)` gives for each row, (N, ...)."""
+    def _each(self, mixture: Mixture, rows: Callable[[whitened.Prepared, Array], Array]) -> Array:
+        """What `rows(prepared, columns)` gives for each row, (N, ...)."""
         centre = centre_of(mixture)
         prepared = whitened.prepare(about(mixture, centre))
 
         def chunk(x: Array, weights: Array) -> Array:
-            return rows(whitened.joint(prepared, centred(x, weights, centre)))
+            return rows(prepared, in_place(x, weights, centre)[0])
 
         return chunks.each(mixture.means.size, chunk, self.x, self.weights)
 
@@ -129,6 +132,10 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
     if hasattr(x, "moments") and hasattr(x, "log_joint"):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
+        if isinstance(x, Rows) and x.weights.shape != x.x.shape[:1]:
+            raise ValueError(
+                f"the weights of x must have shape {x.x.shape[:1]}, one for each row, not {x.weights.shape}"
+            )
         if x.n_features != mixture.n_features:
             raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
         return mixture, dataclasses.replace(x, weights=_sound(x.weights)) if isinstance(x, Rows) else x

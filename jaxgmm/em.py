@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxgmm._types import Info, Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
+from jaxgmm.centring import in_place
 from jaxgmm.checks import check_mixture, check_moments, check_prior, check_responsibilities
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
@@ -140,9 +141,9 @@ def labelled_moments(data: Rows, resp: Array, centre: Array, statistic: Statisti
     """Moments of rows under given responsibilities (N, K), gathered about a centre."""
 
     def chunk(x: Array, weights: Array, resp: Array) -> Moments:
-        counted = (weights != 0)[None, :]
-        points = jnp.where(counted, x.T - centre[:, None], 0.0)
-        return gather(jnp.where(counted, resp.T * weights[None, :], 0.0), points[None], statistic)
+        points, masses = in_place(x, weights, centre)
+        counted = (weights != 0)[None, :] | jnp.isfinite(resp.T)
+        return gather(jnp.where(counted, resp.T, 0.0) * masses[None, :], points[None], statistic)
 
     gathered = data.fold(data.x.shape[1] * resp.shape[1], chunk, merge, resp)
     return gathered._replace(mean=gathered.mean + centre[None, :])

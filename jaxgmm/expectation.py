@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm._types import Mixture, Moments
+from jaxgmm.centring import centre_of
 from jaxgmm.kernels import quadratic
 from jaxgmm.moments import Statistic
-from jaxgmm.passes import Distances, by_features, by_residuals, centre_of, distances_from
+from jaxgmm.passes import Distances, by_features, by_residuals, distances_from
 
 _QUICK_WORK = 1 << 21
 """Multiplications of a pass by features below which it gains less than the time to compile it takes."""

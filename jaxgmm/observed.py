@@ -12,12 +12,12 @@ from jax import Array, lax
 from jaxgmm import chunks
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
+from jaxgmm.centring import about, centre_of, in_place
 from jaxgmm.checks import check_prior
 from jaxgmm.data import Rows, as_weighted_data
 from jaxgmm.factors import cholesky, inverse_lower
 from jaxgmm.kernels import whitened
 from jaxgmm.neighbourhood import Neighbourhood
-from jaxgmm.passes import about, centre_of, centred
 from jaxgmm.priors import prepare
 
 
@@ -92,12 +92,13 @@ def score_scatter(around: Neighbourhood, data: Rows) -> Array:
 
 
 def scores(around: Neighbourhood, data: Rows) -> Array:
-    """Derivative of log p(x_i) along the coordinates, (N, P); 0 for a row without weight."""
+    """Derivative of log p(x_i) along the coordinates, (N, P); 0 for a row without weight whose square is not finite."""
     look = _viewer(around)
 
     def chunk(x: Array, weights: Array) -> Array:
         responsibilities, seen = look(x, weights)
-        return jnp.where((weights != 0)[:, None], around.slopes(responsibilities, seen.whitened).T, 0.0)
+        known = (weights != 0) | jnp.isfinite(jnp.sum(x**2, axis=1))
+        return jnp.where(known[:, None], around.slopes(responsibilities, seen.whitened).T, 0.0)
 
     return chunks.each(_width(around), chunk, data.x, data.weights)
 
@@ -118,7 +119,7 @@ def _viewer(around: Neighbourhood) -> Callable[[Array, Array], tuple[Array, whit
     prepared = whitened.prepare(about(around.centre, centre))
 
     def look(x: Array, weights: Array) -> tuple[Array, whitened.Joint]:
-        seen = whitened.joint(prepared, centred(x, weights, centre))
+        seen = whitened.joint(prepared, in_place(x, weights, centre)[0])
         return jax.nn.softmax(seen.log_joint, axis=0), seen
 
     return look

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -14,28 +13,12 @@ from jax import Array, lax
 from jaxgmm import chunks
 from jaxgmm._linalg import product, varying_as
 from jaxgmm._types import Mixture, Moments
+from jaxgmm.centring import about, centre_of, centred, in_place
 from jaxgmm.kernels import quadratic, whitened
 from jaxgmm.moments import Statistic, merge
 
 _CHUNK_BYTES = 13 << 19
 """Features and log-joints of a chunk, measured to be best at about the second- and third-level caches."""
-
-
-def centre_of(mixture: Mixture) -> Array:
-    """The mixture's own mean, (D,), to centre a pass on."""
-    present = jnp.isfinite(mixture.log_weights)[:, None]
-    centre = jnp.sum(jnp.where(present, jnp.exp(mixture.log_weights)[:, None] * mixture.means, 0.0), axis=0)
-    return lax.stop_gradient(centre)
-
-
-def about(mixture: Mixture, centre: Array) -> Mixture:
-    """The mixture of x − centre."""
-    return dataclasses.replace(mixture, means=mixture.means - centre[None, :])
-
-
-def centred(x: Array, weights: Array, centre: Array) -> Array:
-    """Rows as columns about a centre, (D, C); rows without weight lie on it."""
-    return jnp.where((weights != 0)[None, :], x.T - centre[:, None], 0.0)
 
 
 class Distances(NamedTuple):
@@ -65,7 +48,7 @@ def by_residuals(statistic: Statistic, mixture: Mixture, x: Array, weights: Arra
     prepared = whitened.prepare(about(mixture, centre))
 
     def chunk(x: Array, weights: Array) -> tuple[Moments, Array]:
-        return _residual_moments(prepared, centred(x, weights, centre), weights, statistic)
+        return _residual_moments(prepared, *in_place(x, weights, centre), statistic)
 
     gathered, log_likelihood = chunks.fold(mixture.means.size, chunk, combine, x, weights)
     coloured = whitened.colour(prepared, gathered, statistic)
@@ -97,8 +80,8 @@ def _normalise(log_joint: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def weighted_sum(weights: Array, log_prob: Array) -> Array:
-    """Σ w log p over the last axis; a row without weight, not one of weight NaN, is left out, whatever its log p."""
-    counted = weights != 0
+    """Σ w log p over the last axis; a row without weight is left out where its log p is not finite."""
+    counted = (weights != 0) | jnp.isfinite(log_prob)
     return jnp.sum(jnp.where(counted, weights * jnp.where(counted, log_prob, 0.0), 0.0), axis=-1)
 
 

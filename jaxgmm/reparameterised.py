@@ -20,10 +20,10 @@ from jax.typing import ArrayLike
 from jaxgmm import chunks
 from jaxgmm._linalg import instantiated
 from jaxgmm._types import Mixture
+from jaxgmm.centring import about, centre_of, centred
 from jaxgmm.checks import check_mixture
 from jaxgmm.covariances import Dense
 from jaxgmm.data import as_points
-from jaxgmm.passes import about, centre_of, centred
 from jaxgmm.sampling import sample
 
 _HALF_LOG_TWO_PI = 0.5 * float(np.log(2 * np.pi))

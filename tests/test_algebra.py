@@ -100,6 +100,15 @@ def test_conditions_on_far_values_are_finite(family, dtype):
         assert np.isfinite(weights).all() and abs(float(weights.sum()) - 1) < 1e-5
 
 
+def test_a_tight_component_decides_nothing_between_the_others():
+    means = np.array([[0.0, 0.0], [0.0, 5.0], [3.0, 7.0]], np.float32)
+    mixture = jaxgmm.make_mixture(
+        np.float32([0.4, 0.3, 0.3]), means, np.float32([1.3e-38, 1.0, 1.0]), covariance_type="spherical"
+    )
+    odds = np.exp([-0.5, -2.0])
+    np.testing.assert_allclose(jaxgmm.condition(mixture, [0], [1.0]).weights, [0, *odds / odds.sum()], rtol=1e-5)
+
+
 def test_mistakes_are_named():
     mixture, _ = cases.mixture("full")
     with pytest.raises(ValueError, match="dims names column 3, but the mixture has 3"):

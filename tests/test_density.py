@@ -103,6 +103,84 @@ def test_far_rows_go_to_the_nearest_component(family, dtype):
     np.testing.assert_allclose(jaxgmm.responsibilities(wide, x)[2:4], [[0, 1], [0, 1]], atol=1e-6)
 
 
+def test_rows_at_any_distance_go_to_the_nearest_component(dtype):
+    mixture = jaxgmm.make_mixture([0.9, 0.1], np.array([[0.0], [10.0]], dtype), [1.0, 1.0], covariance_type="spherical")
+    x = 10.0 ** np.arange(2, 38 if dtype == np.float32 else 300)[:, None].astype(dtype)
+    assert (np.asarray(jaxgmm.predict(mixture, x)) == 1).all() and (np.asarray(jaxgmm.predict(mixture, -x)) == 0).all()
+    assert (np.asarray(jaxgmm.uncertainty(mixture, x)) == 0).all()
+    # In between the rounding of squares would hide the means; log-densities are those of the rows where they are.
+    near = x[: 15 if dtype == np.float32 else 100]
+    expected = np.log(0.1) - 0.5 * (near[:, 0] - 10.0) ** 2 - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, near), expected, rtol=tolerance(dtype))
+
+
+def test_a_far_row_between_tight_components_stays_where_it_is(dtype):
+    tight = 1e-3 if dtype == np.float32 else 1e-7
+    means = np.array([[-100.0], [80.0], [100.0]], dtype)
+    mixture = jaxgmm.make_mixture([0.4, 0.3, 0.3], means, [tight**2] * 3, covariance_type="spherical")
+    x = np.array([[105.0], [89.0], [91.0], [-20.0], [1e6], [1e13]], dtype)
+    np.testing.assert_array_equal(jaxgmm.predict(mixture, x), [2, 1, 2, 0, 2, 2])
+    assert (np.asarray(jaxgmm.uncertainty(mixture, x)) == 0).all()
+
+
+@pytest.mark.parametrize("family", ["full", "diag"])
+def test_columns_in_units_far_apart_hide_nothing(family):
+    """A column of 1e10 beside deviations of 1e-9: their quotient is no distance."""
+
+    def in_units(units):
+        covs = np.stack([np.diag(units**2) if family == "full" else units**2] * 2)
+        arrays = ([0.5, 0.5], [0 * units, 6 * units], covs)
+        return jaxgmm.make_mixture(*(np.asarray(a, np.float32) for a in arrays), covariance_type=family)
+
+    labels = np.arange(60) % 2
+    z = (np.random.default_rng(0).normal(size=(60, 2)) + 6 * labels[:, None]).astype(np.float32)
+    units = np.array([1e-9, 1e10])
+    mixture, x = in_units(units), (z * units).astype(np.float32)
+    np.testing.assert_array_equal(jaxgmm.predict(mixture, x), labels)
+    expected = np.asarray(jaxgmm.log_prob(in_units(np.ones(2)), z)) - np.log(units).sum()
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_tight_component_that_is_absent_hides_no_other():
+    covs = np.array([1.3e-38, 1.0, 1.0], np.float32)
+    means = np.array([[0.0], [0.0], [3.0]], np.float32)
+    mixture, there = (
+        jaxgmm.make_mixture(w, means[k], covs[k], covariance_type="spherical")
+        for w, k in ((np.float32([0, 0.5, 0.5]), slice(None)), (np.float32([0.5, 0.5]), slice(1, None)))
+    )
+    x = np.array([[1.0], [5.0], [20.0]], np.float32)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), jaxgmm.log_prob(there, x), rtol=1e-5)
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x)[:, 1:], jaxgmm.responsibilities(there, x), rtol=1e-5)
+    moments, log_likelihood = jaxgmm.e_step(mixture, x)
+    assert np.isfinite(log_likelihood) and moments.mass[0] == 0
+    np.testing.assert_allclose(moments.mean[1:], jaxgmm.e_step(there, x)[0].mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_derivative_in_a_weight_of_zero_is_that_of_its_row(family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, weights = cases.rows(30, dtype=dtype)
+    none = weights.copy()
+    none[::3] = 0.0
+    slopes = jax.grad(lambda w: jaxgmm.log_likelihood(mixture, x, w))(none)
+    np.testing.assert_allclose(slopes, jaxgmm.log_prob(mixture, x), rtol=10 * tolerance(dtype))
+
+    def figure(weights, x=x):
+        moments = jaxgmm.e_step(mixture, x, weights)[0]
+        return jnp.sum(moments.mean) + jnp.sum(moments.scatter)
+
+    slopes = np.asarray(jax.jit(jax.grad(figure))(none))
+    up = np.maximum(none, np.finfo(dtype).eps)
+    np.testing.assert_allclose(slopes, jax.jit(jax.grad(figure))(up), rtol=1e-3, atol=1e-3)
+    assert (slopes[::3] != 0).all()
+    # A row that cannot be asked for has none, and leaves the others theirs.
+    spoiled = x.copy()
+    spoiled[0], spoiled[3] = np.nan, np.finfo(dtype).max
+    found = np.asarray(jax.jit(jax.grad(figure))(none, spoiled))
+    np.testing.assert_array_equal(found[[0, 3]], 0.0)
+    np.testing.assert_allclose(np.delete(found, [0, 3]), np.delete(slopes, [0, 3]), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_row_of_weight_zero_counts_as_left_out(family, dtype):
     mixture, _ = cases.mixture(family, dtype=dtype)
@@ -228,6 +306,9 @@ def test_dtypes_are_promoted_and_kept():
 
 
 def test_wrong_shapes_are_named():
+    x, weights = cases.rows(30)
+    with pytest.raises(ValueError, match=r"the weights of x must have shape \(30,\), one for each row, not \(29,\)"):
+        jaxgmm.log_likelihood(cases.mixture("full")[0], jaxgmm.Rows(jnp.asarray(x), jnp.asarray(weights[1:])))
     mixture, _ = cases.mixture("full")
     with pytest.raises(ValueError, match=r"x has 4 columns .* the mixture has 3"):
         jaxgmm.log_prob(mixture, np.zeros((5, 4)))

@@ -185,22 +185,26 @@ def test_residuals_give_log_joints(family, dtype):
     expected = reference.log_joint(weights, means, dense, x)
     np.testing.assert_allclose(seen.log_joint.T, expected, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))
     np.testing.assert_array_equal(seen.shrink, 1.0)
-    rows = np.abs(np.linalg.inv(np.linalg.cholesky(dense))).sum(axis=2)
-    np.testing.assert_allclose(prepared.steepest, rows.max(), rtol=1e-5)
+    steepness = np.abs(np.linalg.inv(np.linalg.cholesky(dense)))[np.asarray(weights) > 0].max(axis=(0, 1))
+    np.testing.assert_allclose(prepared.steepness, steepness, rtol=1e-5)
+    bounds = np.abs(np.asarray(x, np.float64)) @ steepness
+    offsets = whitened.joint(prepared, jnp.zeros((x.shape[1], 1), dtype)).whitened
+    assert (np.abs(np.asarray(seen.whitened - offsets)).max(axis=(0, 1)) <= bounds * (1 + 1e-5)).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_too_far_to_be_squared_keep_their_order(family, dtype):
     mixture, *_ = apart(family, dtype)
     prepared = whitened.prepare(mixture)
-    edge = float(np.sqrt(np.finfo(dtype).max)) / (4 * 3) / float(prepared.steepest)
     towards = np.array([1.0, -0.5, 0.25], dtype)
+    slopes = np.abs(towards) @ np.asarray(prepared.steepness)
+    edge = float(np.sqrt(np.finfo(dtype).max)) / (4 * 3) / float(slopes)
     distances = edge * np.array([0.999, 1.001, 1e3, 1e15])
     columns = jnp.asarray(towards[:, None] * distances[None, :], dtype)
     seen = jax.jit(whitened.joint)(prepared, columns)
     assert np.isfinite(seen.log_joint).all()
     assert seen.shrink[0] == 1 and (np.asarray(seen.shrink[1:]) > 1).all()
-    drawn_in = np.abs(columns).max(axis=0)[1:] / np.asarray(seen.shrink[1:]) * float(prepared.steepest)
+    drawn_in = distances[1:] / np.asarray(seen.shrink[1:], np.float64) * slopes
     np.testing.assert_allclose(drawn_in, 1 / np.sqrt(np.finfo(dtype).eps), rtol=1e-4)
     # The direction alone decides: by the squared distance per unit length, and by the means where that is shared.
     nearest = np.asarray(jnp.argmax(seen.log_joint[:, 1:], axis=0))

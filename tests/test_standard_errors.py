@@ -71,6 +71,16 @@ def test_the_bootstrap_takes_keys_of_any_kind(dtype):
     assert np.isfinite(means).all() and len(np.unique(means[:, 0, 0])) == 3
 
 
+def test_the_bootstrap_counts_rows_of_any_weight():
+    """Beyond 2³¹ a count is no int32: of a row that weighs w it has mean and variance w."""
+    from jaxgmm.bootstrap import _counts
+
+    for weight in (3.0, 1e5, 1e8, 1e12):
+        rates = jnp.full(20_000, weight, jnp.float32)
+        off = (np.asarray(_counts(KEY, rates), np.float64) - weight) / np.sqrt(weight)
+        assert abs(off.mean()) < 0.04 and abs(off.var() - 1) < 0.1, weight
+
+
 @pytest.mark.needs_x64
 def test_integer_weights_equal_repeated_rows():
     refit, x, _ = fitted("full")
@@ -82,6 +92,18 @@ def test_integer_weights_equal_repeated_rows():
         counted = jaxgmm.standard_errors(mixture, repeated, sandwich=sandwich)
         for one, other in zip(weighed, counted, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("prior", [None, Ridge(1e-2)], ids=["flat", "ridge"])
+def test_influence_of_a_row_without_weight_is_the_same_by_every_way(prior):
+    refit, x, weights = fitted("tied", prior=prior)
+    none, up = (np.where(np.arange(len(x)) == 5, w, weights) for w in (0.0, 1e-5))
+    mixture = refit(none)
+    expected = (refit(up).means - mixture.means) / 1e-5
+    np.testing.assert_allclose(jaxgmm.influence(mixture, x, none, prior=prior).means[5], expected, rtol=1e-3, atol=1e-6)
+    one = jaxgmm.influence(mixture, x, none, prior=prior, function=lambda m: m.means[0, 0])
+    np.testing.assert_allclose(one[5], expected[0, 0], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.needs_x64
@@ -161,6 +183,8 @@ def test_wrong_arguments_are_named():
         jaxgmm.bootstrap(KEY, mixture, x, 10, "jackknife")
     with pytest.raises(ValueError, match="sample_weight must be None for a parametric bootstrap"):
         jaxgmm.bootstrap(KEY, mixture, x, 10, "parametric", weights)
+    with pytest.raises(ValueError, match="the weights of x must all be 1 for a parametric bootstrap"):
+        jaxgmm.bootstrap(KEY, mixture, jaxgmm.Rows(jnp.asarray(x), jnp.asarray(weights)), 10, "parametric")
     with pytest.raises(TypeError, match="typed key"):
         jaxgmm.bootstrap(0, mixture, x, 10)
     with pytest.raises(ValueError, match="function must give a scalar"):

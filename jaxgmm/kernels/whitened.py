@@ -26,13 +26,13 @@ class Prepared(NamedTuple):
         mixture: with means about zero.
         inverse: L⁻¹, as its covariances keep it.
         constant: log π_k − ½ (D log 2π + log|Σ_k|), (K,).
-        steepest: bound of |y_i| over max_j |x_j|, ().
+        steepness: greatest |L⁻¹_ij| of each column over components that are there: |y_i| ≤ Σ_j |x_j| s_j, (D,).
     """
 
     mixture: Mixture
     inverse: Array
     constant: Array
-    steepest: Array
+    steepness: Array
 
 
 class Joint(NamedTuple):
@@ -52,10 +52,14 @@ class Joint(NamedTuple):
 def prepare(mixture: Mixture) -> Prepared:
     """What does not depend on the rows."""
     inverse = mixture.covs.inverse()
+    if inverse.shape[0] == mixture.n_components:
+        # The rows of a component that is not there lie on it: nothing of them overflows.
+        there = (mixture.log_weights > -jnp.inf) | jnp.isnan(mixture.log_weights)
+        inverse = jnp.where(there.reshape(-1, *[1] * (inverse.ndim - 1)), inverse, 0.0)
     log_det = mixture.covs.log_det(mixture.n_features)
     constant = mixture.log_weights - 0.5 * (mixture.n_features * float(np.log(2 * np.pi)) + log_det)
-    rows = jnp.sum(jnp.abs(inverse), axis=-1) if mixture.covs.mixes else jnp.abs(inverse)
-    return Prepared(mixture, inverse, constant, jnp.max(rows))
+    steepness = jnp.max(jnp.abs(inverse), axis=tuple(range(inverse.ndim - 1)))
+    return Prepared(mixture, inverse, constant, jnp.broadcast_to(steepness, (mixture.n_features,)))
 
 
 def joint(prepared: Prepared, columns: Array) -> Joint:
@@ -71,13 +75,39 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = float(np.sqrt(jnp.finfo(columns.dtype).max)) / (4 * mixture.n_features)
-    reach = jnp.max(jnp.abs(columns), axis=0) / limit * prepared.steepest
+    reach = jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0)
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
     nearby = limit * float(np.sqrt(jnp.finfo(columns.dtype).eps))
     shrink = lax.stop_gradient(jnp.where(reach > 1, reach * nearby, 1.0))
     whitened = mixture.covs.whiten(prepared.inverse, mixture.means, columns / shrink[None, :])
     log_joint = prepared.constant[:, None] - 0.5 * jnp.sum(whitened**2, axis=1)
     return Joint(log_joint, shrink, whitened)
+
+
+def told_apart(prepared: Prepared, columns: Array) -> Array:
+    """Log-joints (K, C) that tell one component from another for far rows too.
+
+    The rounding of its square, eps·‖y‖², hides from a far row which of two components is the nearer. Where it does, and
+    the row is so far that components lie close together beside it, the row is drawn in along its ray.
+    """
+    covs, means = prepared.mixture.covs, prepared.mixture.means
+    log_joint = joint(prepared, columns).log_joint
+    held = lax.stop_gradient(log_joint)
+    nearest = jnp.max(held, axis=0)
+    is_nearest = jnp.arange(held.shape[0])[:, None] == jnp.argmax(held, axis=0)[None, :]
+    lead = nearest - jnp.max(jnp.where(is_nearest, -jnp.inf, held), axis=0)
+    eps = float(jnp.finfo(columns.dtype).eps)
+    offsets = lax.stop_gradient(covs.whiten(prepared.inverse, means, jnp.zeros_like(columns[:, :1])))
+    apart = jnp.sqrt(jnp.max(jnp.sum(offsets**2, axis=1)))
+    distance = jnp.sqrt(-2 * jnp.minimum(nearest, 0.0))
+    beside = jnp.maximum(32 * apart, eps**-0.5)
+    hidden = (distance > beside) & (lead < 4 * eps * distance**2)
+    shrink = jnp.where(hidden, distance / beside, 1.0)
+
+    def nearer() -> Array:
+        return joint(prepared, columns / shrink[None, :]).log_joint
+
+    return lax.cond(jnp.any(hidden), nearer, lambda: log_joint)
 
 
 def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic: Statistic) -> Moments:

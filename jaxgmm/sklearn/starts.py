@@ -92,7 +92,8 @@ def _nearest(means: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """For each mean the index of its own among those drawn: the assignment of least squared distance, (K,)."""
     from scipy.optimize import linear_sum_assignment
 
-    distances = ((means[:, None, :] - drawn[None, :, :]) ** 2).sum(axis=-1)
+    apart = means[:, None, :] / 2 - drawn[None, :, :] / 2
+    distances = ((apart / max(np.abs(apart).max(), np.finfo(float).tiny)) ** 2).sum(axis=-1)
     return linear_sum_assignment(distances)[1]
 
 
