@@ -66,12 +66,11 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
         return value
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
         raise TypeError(f"{name} is a sparse matrix; pass {name}.toarray()")
+    if holds_masked(value):
+        what = "a masked array" if isinstance(value, np.ma.MaskedArray) else "a list of masked arrays"
+        raise TypeError(f"{name} is {what} with masked entries; drop those rows or fill them first")
     if isinstance(value, np.ma.MaskedArray):
-        if np.ma.getmaskarray(value).any():
-            raise TypeError(f"{name} is a masked array with masked entries; drop those rows or fill them first")
         value = value.data
-    if isinstance(value, list | tuple) and any(np.ma.isMaskedArray(row) and np.ma.is_masked(row) for row in value):
-        raise TypeError(f"{name} is a list of masked arrays with masked entries; drop those rows or fill them first")
     if hasattr(value, "collect") and not hasattr(value, "__array__"):
         raise TypeError(f"{name} is a table that is not computed yet; pass {name}.collect()")
     # Of a table NumPy makes one dtype, to which it may cast a date: each column is asked for its own.
@@ -85,6 +84,12 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def holds_masked(value: Any) -> bool:
+    """Whether entries of an array, or of a list's rows, are masked."""
+    arrays = value if isinstance(value, list | tuple) else (value,)
+    return any(isinstance(array, np.ma.MaskedArray) and bool(np.ma.getmaskarray(array).any()) for array in arrays)
 
 
 def as_floats(value: Any, name: str, *like: Any) -> Array:

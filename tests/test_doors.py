@@ -101,6 +101,13 @@ RIGHT = {
 }
 """Arrays of every make, which give what their numbers give."""
 
+
+def beside(column):
+    """A table of a column that holds no numbers and one that holds nullable ones."""
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"a": column, "b": pandas.array((4 * X[:, 1]).astype(int), "Int64")})
+
+
 NUMBERS = r"{x} must hold real numbers, but has dtype .*: "
 REFUSED = {
     "strings": (lambda: X.astype(str), TypeError, NUMBERS + "strings; convert to float first"),
@@ -128,6 +135,26 @@ REFUSED = {
         lambda: np.ma.masked_array(X, np.eye(20, 2, dtype=bool)),
         TypeError,
         "{x} is a masked array with masked entries; drop those rows or fill them first",
+    ),
+    "masked rows": (
+        lambda: [np.ma.masked_array(row, row > 1) for row in X],
+        TypeError,
+        "{x} is a list of masked arrays with masked entries; drop those rows or fill them first",
+    ),
+    "dates beside numbers": (
+        lambda: beside(X[:, 0].astype("datetime64[s]")),
+        TypeError,
+        r"column 0 \('a'\) of {x} must hold real numbers, but has dtype .*: dates",
+    ),
+    "durations beside numbers": (
+        lambda: beside(X[:, 0].astype("timedelta64[s]")),
+        TypeError,
+        r"column 0 \('a'\) of {x} must hold real numbers, but has dtype .*: durations",
+    ),
+    "complex beside numbers": (
+        lambda: beside(X[:, 0] + 1j),
+        TypeError,
+        r"column 0 \('a'\) of {x} must hold real numbers, but has dtype .*: complex",
     ),
 }
 """What holds no real numbers, and what is said of it."""
@@ -622,7 +649,7 @@ def said(call):
     return None
 
 
-CONVERTED = ["strings", "bytes", "StringDType", "dates", "durations", "masked"]
+CONVERTED = ["strings", "bytes", "StringDType", "dates", "durations", "masked", "masked rows"]
 """What scikit-learn makes numbers of, and this library does not."""
 
 
@@ -651,6 +678,7 @@ def test_the_estimator_converts_no_text_in_lists_and_tables():
         (text, "X must hold real numbers, but has dtype object: objects; convert to float first"),
         (pandas.DataFrame(text, columns=["a", "b"]), named),
         (pandas.DataFrame(X).astype(str), "X must hold real numbers"),
+        (beside(X[:, 0] + 1j), r"column 0 \('a'\) of X must hold real numbers, .*complex"),
         (pandas.DataFrame({"a": pandas.to_datetime(X[:, 0])}), "of X must hold real numbers, .*dates"),
         (np.ma.masked_array(X, X > 1), "X is a masked array with masked entries"),
     ):
@@ -663,7 +691,10 @@ def test_the_estimator_converts_no_text_in_lists_and_tables():
     np.testing.assert_array_equal(unmasked, plain)
 
 
-@pytest.mark.parametrize("name", [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name not in CONVERTED])
+IN_ITS_WORDS = [name for name in (*REFUSED, *SHAPES, "nan", "inf", "None") if name not in CONVERTED]
+
+
+@pytest.mark.parametrize("name", [name for name in IN_ITS_WORDS if not name.endswith("beside numbers")])
 def test_the_estimator_refuses_what_scikit_learns_does_in_its_words(name):
     others = {"nan": lambda: spoiled(np.nan), "inf": lambda: spoiled(np.inf), "None": lambda: None}
     make = others.get(name) or (REFUSED.get(name) or SHAPES[name])[0]

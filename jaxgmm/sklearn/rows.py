@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgmm import scaling
-from jaxgmm.arrays import as_numbers
+from jaxgmm.arrays import as_numbers, holds_masked
 
 _FEWEST = 64
 """Data of fewer rows share a program: scikit-learn's users predict a handful as often as a thousand."""
@@ -29,23 +29,24 @@ _CONVERTED = "USTMm"
 
 
 def readable(X: Any) -> Any:
-    """X itself, unless scikit-learn would make numbers of it that it does not hold: of text, or of what is masked.
+    """X itself, unless scikit-learn would make numbers of it that it does not hold.
 
-    Whatever else is no array of numbers is left to scikit-learn, which refuses it in its own words.
+    Of text, dates, complex numbers and what is masked it does. Whatever else is no array of numbers is left to scikit-learn, which refuses it in its own words.
 
     Raises:
         TypeError: saying what X holds, and the remedy.
     """
-    if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+    if holds_masked(X):
         as_numbers(X, "X")
     try:
         array = np.asarray(X)
     except Exception:
         return X
-    if array.ndim and (array.dtype.kind in _CONVERTED or array.dtype == object and _holds_text(array)):
+    if array.ndim and (array.dtype.kind in _CONVERTED or array.dtype == object and _holds_none(array)):
         as_numbers(X, "X")
     return X
 
 
-def _holds_text(array: np.ndarray) -> bool:
-    return any(isinstance(entry, str | bytes | np.datetime64 | np.timedelta64) for entry in array.flat)
+def _holds_none(array: np.ndarray) -> bool:
+    """Whether objects are no numbers that scikit-learn would convert, beside others that are."""
+    return any(isinstance(entry, str | bytes | np.datetime64 | np.timedelta64 | complex) for entry in array.flat)
