@@ -31,7 +31,8 @@ _CONVERTED = "USTMm"
 def readable(X: Any) -> Any:
     """X itself, unless scikit-learn would make numbers of it that it does not hold.
 
-    Of text, dates, complex numbers and what is masked it does. Whatever else is no array of numbers is left to scikit-learn, which refuses it in its own words.
+    Of text, dates, complex numbers and what is masked it does. Whatever else is no array of numbers is left to it: it
+    refuses that in its own words.
 
     Raises:
         TypeError: saying what X holds, and the remedy.
@@ -42,11 +43,11 @@ def readable(X: Any) -> Any:
         array = np.asarray(X)
     except Exception:
         return X
-    if array.ndim and (array.dtype.kind in _CONVERTED or array.dtype == object and _holds_none(array)):
+    if array.ndim and (array.dtype.kind in _CONVERTED or array.dtype == object and _holds_no_numbers(array)):
         as_numbers(X, "X")
     return X
 
 
-def _holds_none(array: np.ndarray) -> bool:
-    """Whether objects are no numbers that scikit-learn would convert, beside others that are."""
+def _holds_no_numbers(array: np.ndarray) -> bool:
+    """Whether any object is none, though scikit-learn would convert it."""
     return any(isinstance(entry, str | bytes | np.datetime64 | np.timedelta64 | complex) for entry in array.flat)
