@@ -73,8 +73,7 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
         value = value.data
     if hasattr(value, "collect") and not hasattr(value, "__array__"):
         raise TypeError(f"{name} is a table that is not computed yet; pass {name}.collect()")
-    # Of a table NumPy makes one dtype, to which it may cast a date: each column is asked for its own.
-    _name_the_column(_without_rows(value), name)
+    _check_dtypes(value, name)
     array = _through_numpy(value, name)
     if array.dtype == object and hasattr(value, "to_numpy"):
         array = _from_nullable(value, array)
@@ -171,27 +170,45 @@ def _through_numpy(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name}, a {type(value).__name__}, cannot be read as an array of numbers: {error}") from None
 
 
+def _titles(table: Any) -> Names | tuple[()]:
+    """By what a table gives its columns; nothing where two have one name, or of what is no table."""
+    names = names_of(table)
+    return () if names is None or len(set(names)) < len(names) else names
+
+
+def _check_dtypes(table: Any, name: str) -> None:
+    """Ask for numbers in columns of each dtype: NumPy makes one of several, and may cast a date to it.
+
+    One column of each is looked at, without its rows, so that wide tables take no longer.
+    """
+    titles = _titles(table)
+    if not titles:
+        return
+    dtypes = getattr(table, "dtypes", None)
+    dtypes = getattr(getattr(table, "schema", None), "types", ()) if dtypes is None else dtypes  # pyarrow has a schema
+    first: dict[Any, int] = {}
+    for column, dtype in enumerate(dtypes):
+        first.setdefault(dtype, column)
+    for column in first.values() if len(first) > 1 else ():
+        _check_column(table[titles[column]][:0], column, titles, name)
+
+
 def _name_the_column(table: Any, name: str) -> None:
     """Raise for the first column of a table that holds no numbers."""
-    names = names_of(table)
-    if names is None or len(set(names)) < len(names):
-        return
-    for column, title in enumerate(names):
-        try:
-            as_numbers(table[title], name)
-        except TypeError as error:
-            found = str(error).partition("but has dtype ")[2] or "no numbers"
-            raise TypeError(
-                f"{column_label(column, names)} of {name} must hold real numbers, but has dtype {found}; "
-                f"or leave the column out"
-            ) from None
+    titles = _titles(table)
+    for column, title in enumerate(titles):
+        _check_column(table[title], column, titles, name)
 
 
-def _without_rows(table: Any) -> Any:
-    """A table's columns with nothing in them; None for what is no table."""
-    if hasattr(table, "head"):
-        return table.head(0)
-    return table.slice(0, 0) if hasattr(table, "slice") else None
+def _check_column(values: Any, column: int, names: Any, name: str) -> None:
+    try:
+        as_numbers(values, name)
+    except TypeError as error:
+        found = str(error).partition("but has dtype ")[2] or "no numbers"
+        raise TypeError(
+            f"{column_label(column, names)} of {name} must hold real numbers, but has dtype {found}; "
+            f"or leave the column out"
+        ) from None
 
 
 def _kind(dtype: Any) -> str:

@@ -82,9 +82,8 @@ def bootstrap(
 
     Raises:
         TypeError: if the key is not typed, or an argument is of the wrong type.
-        ValueError: if shapes do not match, the kind is not known, n or `max_iter` is below 1, a
-            parametric bootstrap is given weights other than 1, or, where they are concrete, `tol` or weights are
-            negative or NaN.
+        ValueError: if shapes do not match, the kind is not known, n or `max_iter` is below 1, a parametric bootstrap
+            is given weights other than 1, or, where they are concrete, `tol` or weights are negative or NaN.
 
     References:
         Efron (1979); Hanley & MacGibbon (2006), for Poisson counts; O'Hagan, Murphy, Scrucca & Gormley (2019), for
@@ -94,13 +93,18 @@ def bootstrap(
     check_climber(algorithm, prior)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
-    unequal = isinstance(x, Rows) and not is_traced(x.weights) and bool(jnp.any(x.weights != 1))
-    if kind == "parametric" and (sample_weight is not None or unequal):
-        given = "the weights of x must all be 1" if unequal else "sample_weight must be None"
-        raise ValueError(f"{given} for a parametric bootstrap, whose rows are drawn from the mixture")
+    if kind == "parametric":
+        _check_unweighted(x, sample_weight)
     mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
     dtype = mixture.means.dtype
     return _bootstrap(key, mixture, rows, settle(prior, dtype), algorithm, jnp.asarray(tol, dtype), n, kind, max_iter)
+
+
+def _check_unweighted(x: Any, sample_weight: Any) -> None:
+    unequal = isinstance(x, Rows) and not is_traced(x.weights) and bool(jnp.any(x.weights != 1))
+    if sample_weight is not None or unequal:
+        given = "the weights of x must all be 1" if unequal else "sample_weight must be None"
+        raise ValueError(f"{given} for a parametric bootstrap, whose rows are drawn from the mixture")
 
 
 @functools.partial(jax.jit, static_argnums=(6, 7, 8))

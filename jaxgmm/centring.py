@@ -30,9 +30,14 @@ def centred(x: Array, weights: Array, centre: Array) -> Array:
 def in_place(x: Array, weights: Array, centre: Array) -> tuple[Array, Array]:
     """Rows as columns about a centre, (D, C), and their weights, for what may be differentiated in the weights.
 
-    The derivative asks for a row without weight where it is. One whose square is not finite cannot be asked for: it
-    lies on the centre, and its weight is a constant 0.
+    The derivative asks for a row without weight where it is. A lost one lies on the centre, and its weight
+    is a constant 0.
     """
     columns = x.T - centre[:, None]
-    out = (weights == 0) & ~jnp.isfinite(jnp.sum(columns**2, axis=0))
-    return jnp.where(out[None, :], 0.0, columns), jnp.where(out, 0.0, weights)
+    lost = is_lost(columns, weights)
+    return jnp.where(lost[None, :], 0.0, columns), jnp.where(lost, 0.0, weights)
+
+
+def is_lost(columns: Array, weights: Array) -> Array:
+    """Which rows, as columns (D, C), have neither weight nor a finite square, (C,): of them nothing can be asked."""
+    return (weights == 0) & ~jnp.isfinite(jnp.sum(columns**2, axis=0))

@@ -27,7 +27,8 @@ from jaxgmm.passes import Distances, combine, distances_from, weighted_sum
 class Rows:
     """Plain rows with weights.
 
-    A row of weight zero counts as left out, whatever it holds; one of weight NaN makes NaN of what it enters.
+    A row of weight zero counts as left out, whatever it holds, and the derivative in its weight is the row's own, or 0
+    where its square is not finite. One of weight NaN makes NaN of what it enters.
 
     Attributes:
         x: rows, (N, D).

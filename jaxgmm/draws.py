@@ -30,7 +30,7 @@ def index(uniform: Array, mass: Array) -> Array:
     """The index whose share of the mass holds `uniform` in [0, 1), by inverse CDF.
 
     A parallel sum rounds each entry in its own way: only rows with mass are compared, so that none without has a
-    share. A search would look at fewer rows, but needs their running maximum: twice the time to compile.
+    share. A search would look at fewer, but needs their running maximum, which takes longer to compile.
     """
     cumulative = jnp.where(mass != 0, jnp.cumsum(mass), 0.0)
     return jnp.argmax(cumulative > _target(uniform, jnp.max(cumulative)))

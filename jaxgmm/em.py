@@ -20,6 +20,7 @@ from jaxgmm.checks import check_mixture, check_moments, check_prior, check_respo
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total
+from jaxgmm.passes import weighted
 from jaxgmm.priors import Penalty, prepare, settle
 from jaxgmm.scaling import weigh
 
@@ -142,8 +143,7 @@ def labelled_moments(data: Rows, resp: Array, centre: Array, statistic: Statisti
 
     def chunk(x: Array, weights: Array, resp: Array) -> Moments:
         points, masses = in_place(x, weights, centre)
-        counted = (weights != 0)[None, :] | jnp.isfinite(resp.T)
-        return gather(jnp.where(counted, resp.T, 0.0) * masses[None, :], points[None], statistic)
+        return gather(weighted(masses[None, :], resp.T), points[None], statistic)
 
     gathered = data.fold(data.x.shape[1] * resp.shape[1], chunk, merge, resp)
     return gathered._replace(mean=gathered.mean + centre[None, :])

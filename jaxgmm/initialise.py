@@ -139,9 +139,9 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
         return jnp.sum(((rows - seed[None, :]) / scale[None, :]) ** 2, axis=1)
 
     def add(nearest: Array, uniforms: Array) -> tuple[Array, Array]:
+        mass = data.weights * nearest
         # Before the first seed none is near, and once every distinct row is one, all are: then any row will do.
-        alike = jnp.isinf(nearest) | (jnp.sum(data.weights * nearest) <= 0)
-        mass = jnp.where(alike, data.weights, data.weights * nearest)
+        mass = jnp.where(jnp.isinf(nearest) | ~(jnp.sum(mass) > 0), data.weights, mass)
         candidates = rows[jax.vmap(draws.index, (0, None))(uniforms, mass)]
         after = jax.vmap(lambda seed: jnp.minimum(nearest, distances(seed)))(candidates)
         best = jnp.argmin(jnp.sum(data.weights[None, :] * after, axis=1))
@@ -149,7 +149,7 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
 
     uniform = jax.random.uniform(key_first, (1, 1), rows.dtype)
     uniforms = jax.random.uniform(key_rest, (n_components - 1, n_candidates), rows.dtype)
-    # The first step's candidates are one row: one loop for all seeds compiles in half the time.
+    # The first step's candidates are one row, so that one loop, compiled once, finds all seeds.
     uniforms = jnp.concatenate([jnp.broadcast_to(uniform, (1, n_candidates)), uniforms])
     nowhere = jnp.full(rows.shape[0], jnp.inf, rows.dtype)
     return lax.scan(add, varying_as(nowhere, rows[0, 0] + uniforms[0, 0]), uniforms)[1]

@@ -12,7 +12,7 @@ from jax import Array, lax
 from jaxgmm import chunks
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
-from jaxgmm.centring import about, centre_of, in_place
+from jaxgmm.centring import about, centre_of, in_place, is_lost
 from jaxgmm.checks import check_prior
 from jaxgmm.data import Rows, as_weighted_data
 from jaxgmm.factors import cholesky, inverse_lower
@@ -97,8 +97,7 @@ def scores(around: Neighbourhood, data: Rows) -> Array:
 
     def chunk(x: Array, weights: Array) -> Array:
         responsibilities, seen = look(x, weights)
-        known = (weights != 0) | jnp.isfinite(jnp.sum(x**2, axis=1))
-        return jnp.where(known[:, None], around.slopes(responsibilities, seen.whitened).T, 0.0)
+        return jnp.where(is_lost(x.T, weights)[:, None], 0.0, around.slopes(responsibilities, seen.whitened).T)
 
     return chunks.each(_width(around), chunk, data.x, data.weights)
 

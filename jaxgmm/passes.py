@@ -81,8 +81,12 @@ def _normalise(log_joint: Array, weights: Array) -> tuple[Array, Array]:
 
 def weighted_sum(weights: Array, log_prob: Array) -> Array:
     """Σ w log p over the last axis; a row without weight is left out where its log p is not finite."""
-    counted = (weights != 0) | jnp.isfinite(log_prob)
-    return jnp.sum(jnp.where(counted, weights * jnp.where(counted, log_prob, 0.0), 0.0), axis=-1)
+    return jnp.sum(weighted(weights, log_prob), axis=-1)
+
+
+def weighted(weights: Array, values: Array) -> Array:
+    """Values times weights; 0 where there is no weight and the value is not finite."""
+    return weights * jnp.where((weights != 0) | jnp.isfinite(values), values, 0.0)
 
 
 class _Sums(NamedTuple):

@@ -7,6 +7,7 @@ import pytest
 import jaxgmm
 from tests import cases, reference
 from tests.cases import FAMILIES, tolerance
+from tests.programs import programs_with
 
 
 def twin(covariance_type, arrays, x):
@@ -42,7 +43,7 @@ def test_matches_the_twin(family, n_components, n_features, dtype):
 def test_moments_match_the_twin_across_chunks(family, dtype):
     mixture, arrays = cases.mixture(family, 3, 3, dtype)
     x, weights = cases.rows(203, 3, dtype)
-    with cases.programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 9}):
+    with programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 9}):
         moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
         per_row = jaxgmm.log_prob(mixture, x)
     joint = twin(family, arrays, x)
@@ -306,10 +307,10 @@ def test_dtypes_are_promoted_and_kept():
 
 
 def test_wrong_shapes_are_named():
+    mixture, _ = cases.mixture("full")
     x, weights = cases.rows(30)
     with pytest.raises(ValueError, match=r"the weights of x must have shape \(30,\), one for each row, not \(29,\)"):
-        jaxgmm.log_likelihood(cases.mixture("full")[0], jaxgmm.Rows(jnp.asarray(x), jnp.asarray(weights[1:])))
-    mixture, _ = cases.mixture("full")
+        jaxgmm.log_likelihood(mixture, jaxgmm.Rows(jnp.asarray(x), jnp.asarray(weights[1:])))
     with pytest.raises(ValueError, match=r"x has 4 columns .* the mixture has 3"):
         jaxgmm.log_prob(mixture, np.zeros((5, 4)))
     with pytest.raises(ValueError, match="shape"):

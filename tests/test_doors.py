@@ -14,7 +14,7 @@ import pytest
 from scipy import sparse
 
 import jaxgmm
-from tests import cases
+from tests.programs import programs_with
 
 KEY = jax.random.key(0)
 X = np.round(8 * np.random.default_rng(0).normal(size=(20, 2))) / 4  # exact in float16, and times four an integer
@@ -450,7 +450,7 @@ def test_a_bad_weight_that_is_traced_makes_a_start_of_nan(door):
 
 
 def test_a_bad_weight_that_is_traced_is_not_lost_among_drawn_rows():
-    with cases.programs_with({"jaxgmm.draws.MOST_ROWS": 16}):
+    with programs_with({"jaxgmm.draws.MOST_ROWS": 16}):
         for row in (0, 7, 19):
             start = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))(weighted(-1.0, row))
             assert np.isnan(jaxgmm.log_prob(start, X)).all()

@@ -12,6 +12,7 @@ from jaxgmm.moments import DENSE
 from jaxgmm.priors import prepare
 from tests import cases, reference
 from tests.cases import FAMILIES, tolerance
+from tests.programs import programs_with
 
 
 def complete_log_likelihood(mixture, mass, mean, scatter):
@@ -157,7 +158,7 @@ def test_moments_of_labelled_rows(dtype):
     expected = reference.moments(x, weights, resp)
     x[7], resp[149] = np.nan, np.nan
     data = Rows(jnp.asarray(x + 5), jnp.asarray(weights))
-    with cases.programs_with({"jaxgmm.chunks._ELEMENTS": 1}):
+    with programs_with({"jaxgmm.chunks._ELEMENTS": 1}):
         found = labelled_moments(data, jnp.asarray(resp), jnp.full(3, 5.0, dtype), DENSE)
     for a, b in zip(found, (expected[0], expected[1] + 5, expected[2]), strict=True):
         np.testing.assert_allclose(a, b, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))

@@ -132,7 +132,10 @@ def test_every_field_of_a_fit_is_kept(fitted, tmp_path):
 
 def test_a_climb_resumed_from_a_file_is_the_uninterrupted_one(tmp_path):
     start, x, weights = cases.drawn_rows("full", dtype=np.float32, n_components=2, n_features=2)
-    climb = lambda start: jaxgmm.run(jaxgmm.EM(), start, x, weights, max_iter=5, tol=0.0)  # noqa: E731
+
+    def climb(start):
+        return jaxgmm.run(jaxgmm.EM(), start, x, weights, max_iter=5, tol=0.0)
+
     half = climb(start)
     save(tmp_path / "half.npz", half)
     resumed, whole = climb(load(tmp_path / "half.npz").mixture), climb(half.mixture)

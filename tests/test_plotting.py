@@ -19,7 +19,7 @@ from jaxgmm import FitResult, Status
 from jaxgmm.selection import Candidate, Selection
 from tests import cases
 
-matplotlib.use("Agg")
+matplotlib.use("Agg")  # before pyplot is imported, which may look for a screen
 
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402

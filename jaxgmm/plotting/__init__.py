@@ -16,7 +16,7 @@ takes a mixture, a `FitResult` or a candidate of a `Selection` will do. No setti
 """
 
 try:
-    import matplotlib as _matplotlib  # noqa: F401
+    import matplotlib as _matplotlib  # noqa: F401 — only asked for here, so that the message names the extra
 except ImportError as error:
     raise ImportError("jaxgmm.plotting draws with matplotlib: pip install 'jaxgmm[plot]'") from error
 
