@@ -10,16 +10,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax, nn
+from jax import Array, nn
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import product
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_floats, is_traced
+from jaxgmm.centring import about, centre_of
 from jaxgmm.checks import as_count, check_mixture
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
+from jaxgmm.kernels.whitened import prepare, told_apart
 
 
 def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
@@ -97,13 +99,13 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
         observed = covs if common else Diagonal(covs.scale[:, known])
         rest = covs if common else Diagonal(covs.scale[:, other])
         whitened, shift = observed.solve(residual), 0.0
-    # Values too far from all components to be squared are drawn in, which keeps their order.
-    limit = float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (4 * len(known))
-    reach = jnp.where(mixture.log_weights > -jnp.inf, jnp.max(jnp.abs(whitened), axis=-1), jnp.inf)
-    shrink = lax.stop_gradient(jnp.maximum(1.0, jnp.min(reach) / limit))
-    near = jnp.clip(whitened / shrink, -limit, limit)
-    evidence = -0.5 * (jnp.sum(near**2, axis=-1) + observed.log_det(len(known)))
-    log_weights = nn.log_softmax(mixture.log_weights + evidence)
+    # A component too far to be squared, beside one that is not, has no part in what is left.
+    near = jnp.max(jnp.abs(whitened), axis=-1) < float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (4 * len(known))
+    there = near | ~jnp.any(near & (mixture.log_weights > -jnp.inf))
+    marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, mixture.family)
+    centre = centre_of(marginal)
+    evidence = told_apart(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
+    log_weights = nn.log_softmax(evidence)
     return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 
 

@@ -106,7 +106,10 @@ def float_dtype(*arrays: Any) -> Any:
 
 _NUMBERS = "fiub"
 
-_NO_NUMBER = (str, bytes, datetime.date, datetime.time, datetime.timedelta, complex, np.complexfloating)
+_NO_NUMBER = (
+    *(str, bytes, complex, np.complexfloating),
+    *(datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64),
+)
 """What a conversion would take for a number, or make an error of its own of."""
 
 
@@ -166,7 +169,7 @@ def _through_numpy(value: Any, name: str) -> np.ndarray:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+    except Exception as error:  # each library of tables raises its own
         raise TypeError(f"{name}, a {type(value).__name__}, cannot be read as an array of numbers: {error}") from None
 
 
@@ -204,7 +207,7 @@ def _check_column(values: Any, column: int, names: Any, name: str) -> None:
     try:
         as_numbers(values, name)
     except TypeError as error:
-        found = str(error).partition("but has dtype ")[2] or "no numbers"
+        found = str(error).partition("but has dtype ")[2] or getattr(values, "dtype", "unknown")
         raise TypeError(
             f"{column_label(column, names)} of {name} must hold real numbers, but has dtype {found}; "
             f"or leave the column out"
@@ -214,7 +217,10 @@ def _check_column(values: Any, column: int, names: Any, name: str) -> None:
 def _kind(dtype: Any) -> str:
     if jnp.issubdtype(dtype, jax.dtypes.extended):
         return "K"
-    return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
+    if jnp.issubdtype(dtype, jnp.floating):
+        return "f"
+    kind = np.dtype(dtype).kind
+    return "i" if kind == "V" and jnp.issubdtype(dtype, jnp.integer) else kind
 
 
 def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.arrays import Names, as_numbers, column_label, is_traced
+from jaxgmm.arrays import Names, column_label, is_traced
 
 BLOCK_ROWS = 1 << 16
 """Rows that the host looks at together, so that no check copies large data."""
@@ -96,6 +96,7 @@ def check_climber(algorithm: Any, prior: Any) -> None:
 
     Raises:
         TypeError: if they are something else, the class in place of an instance included.
+        ValueError: if an accelerated one has a bad order.
     """
     if isinstance(algorithm, type) or not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
         raise TypeError(f"algorithm must be EM(), Accelerated(EM()) or Gradient(optimizer), not {algorithm!r}")
@@ -104,6 +105,10 @@ def check_climber(algorithm: Any, prior: Any) -> None:
         raise TypeError(f"Gradient needs an optax optimiser such as optax.lbfgs(), not {optimizer!r}")
     if hasattr(algorithm, "algorithm"):
         check_climber(algorithm.algorithm, prior)
+        if not hasattr(algorithm.algorithm, "algorithm") and not hasattr(algorithm.algorithm, "optimizer"):
+            as_count(algorithm.order, "order")
+        else:
+            raise TypeError(f"Accelerated needs EM(), not {algorithm.algorithm!r}")
     check_prior(prior)
 
 
@@ -173,59 +178,6 @@ def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None)
                 f"x holds {x[start + row, column]} in row {start + row}, {column_label(int(column), names)}: drop such "
                 f"rows with x[numpy.isfinite({values}).all(axis=1)], or give them sample_weight 0"
             )
-
-
-def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of rows on the host, (N,), float64; None is 1 for each row.
-
-    Raises:
-        TypeError: if they are not real numbers.
-        ValueError: if they are of another length, negative, not finite or all zero.
-    """
-    if sample_weight is None:
-        return np.ones(n_rows)
-    weights = np.asarray(as_numbers(sample_weight, "sample_weight")).astype(np.float64)
-    if weights.shape != (n_rows,):
-        raise ValueError(f"sample_weight must have shape ({n_rows},), one for each row, not {weights.shape}")
-    bad = ~(np.isfinite(weights) & (weights >= 0))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(f"sample_weight must be finite and at least 0, but holds {weights[row]} in row {row}")
-    if not weights.any():
-        raise ValueError("sample_weight is zero for every row")
-    with np.errstate(over="ignore"):
-        if not np.isfinite(weights.sum()):
-            raise ValueError("sample_weight sums to more than float64 can hold: divide it by its largest entry")
-    return weights
-
-
-def check_responsibilities(resp: np.ndarray, weights: np.ndarray, name: str = "resp") -> None:
-    """Ask for responsibilities (N, K) of the rows that count.
-
-    Raises:
-        ValueError: naming the first row and component with a negative number, NaN or infinity; or if all are zero.
-    """
-    counted = weights > 0
-    bad = ~(np.isfinite(resp) & (resp >= 0)) & counted[:, None]
-    if bad.any():
-        row, k = np.argwhere(bad)[0]
-        found = f"{resp[row, k]} in row {row}, component {k}"
-        raise ValueError(f"{name} must be finite and at least 0, but holds {found}")
-    if not resp[counted].any():
-        raise ValueError(f"{name} is zero for every row of positive weight")
-
-
-def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
-    """Ask for two rows, and for as many as components.
-
-    Raises:
-        ValueError: if fewer rows have positive weight.
-    """
-    count = int(np.count_nonzero(weights))
-    if count < 2:
-        raise ValueError("x has one row of positive weight: a mixture needs at least two")
-    if count < n_components:
-        raise ValueError(f"n_components is {n_components}, but x has only {count} rows of positive weight")
 
 
 def as_number(value: Any, name: str) -> float:

@@ -9,17 +9,19 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxgmm import chunks
 from jaxgmm._types import Columns, Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype, is_traced
 from jaxgmm.centring import about, centre_of, in_place
-from jaxgmm.checks import as_weights, check_mixture
+from jaxgmm.checks import check_mixture
 from jaxgmm.expectation import expectation
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
 from jaxgmm.passes import Distances, combine, distances_from, weighted_sum
+from jaxgmm.weights import as_weights, check_weights_held
 
 
 @jax.tree_util.register_dataclass
@@ -31,7 +33,7 @@ class Rows:
     where its square is not finite. One of weight NaN makes NaN of what it enters.
 
     Attributes:
-        x: rows, (N, D).
+        x: rows, (N, D), floating-point.
         weights: non-negative, (N,).
         distances: of the rows from their mean, where `ready` has measured them.
     """
@@ -123,7 +125,7 @@ def ready(data: Any, columns: Columns) -> Any:
 
 
 def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
-    """A mixture and data in one dtype, the wider; `Data` passes as it is.
+    """A mixture and data in one dtype, the wider; `Data` other than `Rows` passes as it is.
 
     Raises:
         TypeError: if the mixture is something else, or x or the weights hold no real numbers.
@@ -133,13 +135,18 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
     if hasattr(x, "moments") and hasattr(x, "log_joint"):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
-        if isinstance(x, Rows) and x.weights.shape != x.x.shape[:1]:
-            raise ValueError(
-                f"the weights of x must have shape {x.x.shape[:1]}, one for each row, not {x.weights.shape}"
-            )
+        if isinstance(x, Rows):
+            mixture, rows = as_points(mixture, x.x)
+            weights = as_floats(x.weights, "the weights of x").astype(rows.dtype)
+            if weights.shape != rows.shape[:1]:
+                raise ValueError(
+                    f"the weights of x must have shape {rows.shape[:1]}, one for each row, not {weights.shape}"
+                )
+            distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
+            return mixture, Rows(rows, _sound(weights), distances)
         if x.n_features != mixture.n_features:
             raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
-        return mixture, dataclasses.replace(x, weights=_sound(x.weights)) if isinstance(x, Rows) else x
+        return mixture, x
     mixture, rows = as_points(mixture, x)
     check_rows(rows)
     return mixture, as_rows(rows, sample_weight)
@@ -180,11 +187,14 @@ def as_rows(x: Array, sample_weight: Any = None) -> Rows:
 
     Raises:
         TypeError: if the weights hold no real numbers.
-        ValueError: if the weights are not (N,).
+        ValueError: if the weights are not (N,), or are too little for the dtype.
     """
     if sample_weight is None:
         return Rows(x, jnp.ones(x.shape[0], x.dtype))
-    weights = as_floats(sample_weight, "sample_weight").astype(x.dtype)
+    given = as_numbers(sample_weight, "sample_weight")
+    if isinstance(given, np.ndarray):
+        check_weights_held(given, x.dtype)
+    weights = as_floats(given, "sample_weight").astype(x.dtype)
     if weights.shape != x.shape[:1]:
         raise ValueError(f"sample_weight must have shape ({x.shape[0]},), one for each row, not {weights.shape}")
     return Rows(x, _sound(weights))

@@ -16,13 +16,14 @@ from jax.typing import ArrayLike
 from jaxgmm._types import Info, Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
 from jaxgmm.centring import in_place
-from jaxgmm.checks import check_mixture, check_moments, check_prior, check_responsibilities
+from jaxgmm.checks import check_mixture, check_moments, check_prior
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total
 from jaxgmm.passes import weighted
 from jaxgmm.priors import Penalty, prepare, settle
 from jaxgmm.scaling import weigh
+from jaxgmm.weights import check_responsibilities
 
 WINDOW = 10
 """Steps over which the decay of the gain is measured."""

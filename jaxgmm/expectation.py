@@ -13,7 +13,7 @@ from jaxgmm._types import Mixture, Moments
 from jaxgmm.centring import centre_of
 from jaxgmm.kernels import quadratic
 from jaxgmm.moments import Statistic
-from jaxgmm.passes import Distances, by_features, by_residuals, distances_from
+from jaxgmm.passes import Distances, by_features, by_residuals, distances_from, from_one_origin
 
 _QUICK_WORK = 1 << 21
 """Multiplications of a pass by features below which it gains less than the time to compile it takes."""
@@ -73,12 +73,14 @@ def _stacked(statistic: Statistic) -> Any:
             results = jax.vmap(each_by_residuals, axes)(stack, x, weights)
             return results, jax.tree.map(lambda _: True, results)
 
-        def merged(leaf: Array, is_batched: bool) -> Array:
-            leaf = leaf if is_batched else jnp.broadcast_to(leaf[None], (size, *leaf.shape))
-            return leaf.reshape(-1, *leaf.shape[2:])
+        def spread(leaf: Array, is_batched: bool) -> Array:
+            return leaf if is_batched else jnp.broadcast_to(leaf[None], (size, *leaf.shape))
 
-        n_stacked = stack.means.shape[1 if batched[0].means else 0]
-        stack = jax.tree.map(merged, stack, batched[0])
+        stack = jax.tree.map(spread, stack, batched[0])
+        n_stacked = stack.means.shape[1]
+        stack = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stack)
+        if any(jax.tree.leaves(batched[3])):
+            distances = from_one_origin(jax.tree.map(spread, distances, batched[3]))
         if batched[2]:
             weights = jnp.broadcast_to(weights, (size, n_stacked, weights.shape[-1])).reshape(-1, weights.shape[-1])
         elif weights.shape[0] > 1:

@@ -14,15 +14,7 @@ from jax.typing import ArrayLike
 from jaxgmm._protocols import Algorithm, Family
 from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
 from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
-from jaxgmm.checks import (
-    as_callback,
-    as_count,
-    as_key,
-    as_tolerance,
-    check_climber,
-    check_process,
-    check_responsibilities,
-)
+from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process
 from jaxgmm.data import Rows
 from jaxgmm.em import EM, labelled_mixture
 from jaxgmm.families import family_of
@@ -33,6 +25,7 @@ from jaxgmm.priors import Ridge, settle
 from jaxgmm.progress import Callback, Progress
 from jaxgmm.restarts import choose, climb_all, start_drawn, start_given
 from jaxgmm.scaling import Nats, Units, bucket, check_representable, standardise, to_host, weigh
+from jaxgmm.weights import check_responsibilities
 
 
 def fit(
@@ -194,8 +187,7 @@ def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Un
     """Rows in the fit's units, with rows of weight zero up to the bucket's size."""
     n_rows = bucket(len(x))
     padded = np.zeros(n_rows, dtype)
-    padded[: len(x)] = weights
-    padded /= weight_unit
+    padded[: len(x)] = weights / weight_unit
     return Rows(jax.device_put(standardise(x, weights, units, dtype, n_rows)), jax.device_put(padded))
 
 

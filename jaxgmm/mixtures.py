@@ -17,7 +17,7 @@ from jaxgmm.arrays import as_floats, float_dtype, is_traced
 from jaxgmm.checks import check_mixture
 from jaxgmm.em import maximise
 from jaxgmm.families import family_of
-from jaxgmm.moments import columns_of, convert
+from jaxgmm.moments import POOLED, columns_of, convert
 from jaxgmm.priors import prepare
 
 
@@ -95,8 +95,10 @@ def project(mixture: Mixture, covariance_type: Any) -> Mixture:
 @functools.partial(jax.jit, static_argnums=1)
 def _project(mixture: Mixture, family: Family) -> Mixture:
     mass = mixture.weights
-    # Components without weight keep their own covariance, in the new family: mass cancels per component.
-    alone = jnp.where(mass > 0, mass, float(jnp.finfo(mass.dtype).eps) ** 2)
+    # Components without weight keep their own covariance, in the new family: mass cancels per component. They have no
+    # part in a common one.
+    least = 0.0 if family.statistic == POOLED else float(jnp.finfo(mass.dtype).eps) ** 2
+    alone = jnp.where(mass > 0, mass, least)
     moments = Moments(alone, mixture.means, alone[:, None, None] * mixture.covariances)
     moments = convert(moments, family.statistic)
     # No data, no rounding of theirs: variances as small as the dtype holds are kept.

@@ -104,7 +104,13 @@ def merge(a: Moments, b: Moments) -> Moments:
     """Moments of two sets of rows together; associative and commutative to rounding.
 
     With δ = mean_b − mean_a: S = S_a + S_b + (N_a N_b / N) δ δᵀ (Chan, Golub & LeVeque 1979).
+
+    Raises:
+        ValueError: if they are of different K or D, or hold different statistics of the scatter.
     """
+    if a.mean.shape != b.mean.shape or a.scatter.shape != b.scatter.shape:
+        one, other = (f"{statistic_of(held).name} scatter and {held.mean.shape} means" for held in (a, b))
+        raise ValueError(f"moments can be merged where they are of one kind, but one has {one}, the other {other}")
     mass = a.mass + b.mass
     shift = (b.mean - a.mean)[:, :, None]
     share = b.mass / _nonzero(mass)

@@ -137,6 +137,8 @@ def _gaussian(component: Any) -> tuple[Array, Dense | Diagonal]:
     while isinstance(inner, dist.Independent | dist.ExpandedDistribution):
         inner = inner.base_dist
     kind, n_axes, shape = type(inner), component.event_dim, component.batch_shape + component.event_shape
+    if n_axes > 1:
+        raise TypeError(f"components must be normal distributions over rows, not over {component.event_shape}")
     if issubclass(kind, dist.MultivariateNormal):
         return jnp.broadcast_to(inner.loc, shape), Dense(inner.scale_tril)
     if issubclass(kind, dist.LowRankMultivariateNormal):

@@ -42,6 +42,12 @@ def distances_from(origin: Array, x: Array, weights: Array) -> Distances:
     return Distances(origin, chunks.each(2 * x.shape[1], chunk, x, weights))
 
 
+def from_one_origin(distances: Distances) -> Distances:
+    """Bounds from the first of B origins: ‖x − o₁‖ ≤ ‖x − o_b‖ + ‖o_b − o₁‖ wherever the row has a weight in b."""
+    apart = jnp.sqrt(jnp.sum((distances.origin - distances.origin[:1]) ** 2, axis=-1))
+    return Distances(distances.origin[0], jnp.max(distances.each + apart[:, None], axis=0))
+
+
 def by_residuals(statistic: Statistic, mixture: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
     """The same by whitened residuals alone: differentiable in every mode."""
     centre = centre_of(mixture)

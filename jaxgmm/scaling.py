@@ -16,7 +16,8 @@ from jax import Array
 from jaxgmm._protocols import Family
 from jaxgmm._types import Columns, Mixture
 from jaxgmm.arrays import Names, column_label
-from jaxgmm.checks import BLOCK_ROWS, as_weights, check_enough_rows, check_finite
+from jaxgmm.checks import BLOCK_ROWS, check_finite
+from jaxgmm.weights import as_weights, check_enough_rows
 
 _SPACING = 1e-3
 """Largest spacing of a mean's floating-point neighbours, in standard deviations."""

@@ -14,7 +14,7 @@ from jax import Array
 from jaxgmm._protocols import Family
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
 from jaxgmm.arrays import as_table
-from jaxgmm.checks import as_callback, as_count, as_key, as_weights
+from jaxgmm.checks import as_callback, as_count, as_key, check_climber
 from jaxgmm.criteria import doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
@@ -22,6 +22,7 @@ from jaxgmm.fitting import Options, fit_in_slots
 from jaxgmm.mixtures import with_spares
 from jaxgmm.progress import Callback, Progress
 from jaxgmm.tables import html_table
+from jaxgmm.weights import as_weights
 
 CRITERIA = ("bic", "aic", "icl")
 """Names of the criteria; all are lower for better."""
@@ -135,8 +136,7 @@ class Selection:
         return html_table(title, [*_HEAD, "status"], rows, strong)
 
     def _best_if_any(self) -> Candidate | None:
-        fitted = any(np.isfinite(getattr(c, self.criterion)) for c in self.candidates)
-        return self.best if fitted else None
+        return self.best if any(np.isfinite(getattr(c, self.criterion)) for c in self.candidates) else None
 
 
 _HEAD = ("K", "covariance", "parameters", "log-lik.", "AIC", "BIC", "ICL")
@@ -197,6 +197,8 @@ def select(
     if unknown:
         raise TypeError(f"select got an unknown option {unknown[0]!r}; fit takes {', '.join(Options._fields[1:])}")
     check_criterion(criterion)
+    asked = Options(**fit_options)
+    check_climber(asked.algorithm, asked.prior)
     table = as_table(x)
     weights = as_weights(sample_weight, len(table.rows))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]
@@ -207,15 +209,13 @@ def select(
     candidates: list[Candidate] = []
     with Progress(progress, as_callback(callback), len(counts) * len(families)) as shown:
         for family in families:
-            options = Options(covariance_type=family, **fit_options)
+            options = asked._replace(covariance_type=family)
             n_slots = _slots(counts, table.rows, weights, options)
             # The K that share a program share its compilation, and halving their restarts pays the sooner.
             n_fits = len(counts) if n_slots else 1
             for count in counts:
-                fit_key = jax.random.fold_in(key, len(candidates))
-                fit_one = functools.partial(
-                    fit_in_slots, fit_key, table, count, weights, options, n_slots, shown, n_fits
-                )
+                own = jax.random.fold_in(key, len(candidates))
+                fit_one = functools.partial(fit_in_slots, own, table, count, weights, options, n_slots, shown, n_fits)
                 candidates.append(_candidate(fit_one, table.rows, count, weights, candidates, family, n_slots))
                 shown.end()
     return Selection(tuple(candidates), criterion)
@@ -251,8 +251,7 @@ def _candidate(
     result = fit_one()
     deviance = -2 * float(result.log_likelihood)
     bic = deviance + size * float(np.log(weights.sum()))
-    mixture, data = as_data(with_spares(result.mixture, n_slots), x, weights)
-    icl = bic + float(doubt(mixture, data))
+    icl = bic + float(doubt(*as_data(with_spares(result.mixture, n_slots), x, weights)))
     return Candidate(count, family.name, size, -deviance / 2, deviance + 2 * size, bic, icl, result)
 
 

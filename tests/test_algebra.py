@@ -100,6 +100,17 @@ def test_conditions_on_far_values_are_finite(family, dtype):
         assert np.isfinite(weights).all() and abs(float(weights.sum()) - 1) < 1e-5
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_far_values_tell_components_apart_that_lie_close_together(family, dtype):
+    covs = {"full": [np.eye(2)] * 2, "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}[family]
+    means, weights = np.array([[0.0, 0.0], [1e-3, 1.0]], dtype), np.array([0.5, 0.5], dtype)
+    mixture = jaxgmm.make_mixture(weights, means, np.asarray(covs, dtype), covariance_type=family)
+    for value in (100.0, 3e3, 1e5, 1e9, 1e15):
+        second = 1 / (1 + np.exp(-(1e-3 * value - 5e-7)))
+        found = jaxgmm.condition(mixture, (0,), np.array([value], dtype)).weights
+        np.testing.assert_allclose(found[1], second, rtol=1e-4)
+
+
 def test_a_tight_component_decides_nothing_between_the_others():
     means = np.array([[0.0, 0.0], [0.0, 5.0], [3.0, 7.0]], np.float32)
     mixture = jaxgmm.make_mixture(

@@ -124,6 +124,41 @@ def test_a_far_row_between_tight_components_stays_where_it_is(dtype):
     assert (np.asarray(jaxgmm.uncertainty(mixture, x)) == 0).all()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("between", [1e-3, 1e-4])
+def test_far_rows_tell_components_apart_that_lie_close_together(family, between, dtype):
+    """With one covariance the log-odds are linear in the row, however far it is: rounding of squares has no part."""
+    covs = {"full": [np.eye(2)] * 2, "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}[family]
+    means = np.array([[0.0, 0.0], [between, between]], dtype)
+    mixture = jaxgmm.make_mixture(
+        np.array([0.999, 0.001], dtype), means, np.asarray(covs, dtype), covariance_type=family
+    )
+    x = np.repeat(np.array([10.0, 100.0, 3e3, 1e4, 1e5, 1e7, 1e15], dtype)[:, None], 2, axis=1)
+    odds = np.asarray(mixture.log_weights, np.float64) @ [-1.0, 1.0]
+    expected = odds + 2 * between * (x[:, 0].astype(np.float64) - between / 2)
+    with np.errstate(over="ignore"):
+        second = 1 / (1 + np.exp(-expected))
+    rtol = 1e-3 if dtype == np.float32 else 1e-6
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x)[:, 1], second, rtol=rtol)
+    np.testing.assert_array_equal(jaxgmm.predict(mixture, x), expected > 0)
+    slopes = jax.vmap(jax.grad(lambda row: jaxgmm.responsibilities(mixture, row[None])[0, 1]))(jnp.asarray(x))
+    rounding = 4 * float(np.finfo(dtype).eps) * 3e3
+    np.testing.assert_allclose(slopes[:3, 0], (between * second * (1 - second))[:3], rtol=10 * rtol, atol=rounding)
+    assert np.isfinite(slopes).all()
+
+
+def test_far_rows_weigh_what_is_near_by_residuals():
+    """Two tight components far from the centre, a wide one near it: a row is far from the wide one alone."""
+    means, scales = np.array([[0.0], [1e4], [1e4 + 1e-1]], np.float32), np.array([50.0, 1e-1, 1e-1], np.float32)
+    mixture = jaxgmm.make_mixture(np.full(3, 1 / 3, np.float32), means, scales**2, covariance_type="spherical")
+    x = np.array([[1e4 + 0.04], [1e4 + 0.2], [1e4 - 5], [1e4 - 40.0], [9e3], [3e3], [-1e5]], np.float32)
+    far = (x.astype(np.float64) - means[:, 0].astype(np.float64)) / scales
+    log_joint = -0.5 * far**2 - np.log(scales.astype(np.float64))
+    expected = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x), expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("family", ["full", "diag"])
 def test_columns_in_units_far_apart_hide_nothing(family):
     """A column of 1e10 beside deviations of 1e-9: their quotient is no distance."""
@@ -318,7 +353,7 @@ def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="sample_weight must have shape"):
         jaxgmm.log_likelihood(mixture, np.zeros((5, 3)), np.ones(4))
     rows = jaxgmm.Rows(jnp.zeros((5, 2)), jnp.ones(5))
-    with pytest.raises(ValueError, match="x has 2 columns, but the mixture has 3"):
+    with pytest.raises(ValueError, match=r"x has 2 columns \(shape \(5, 2\)\), but the mixture has 3"):
         jaxgmm.log_likelihood(mixture, rows)
     with pytest.raises(ValueError, match="sample_weight must be None where x is a Data"):
         jaxgmm.log_likelihood(mixture, rows, np.ones(5))

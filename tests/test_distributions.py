@@ -204,6 +204,9 @@ def test_numpyros_parametrisations_come_back():
         expected = theirs.log_prob(x) if components.event_dim else theirs.log_prob(x[:, 0])
         found = jaxgmm.log_prob(back, x if components.event_dim else x[:, :1])
         np.testing.assert_allclose(found, expected, rtol=1e-4 if DTYPE == np.float32 else 1e-9)
+    matrices = dist.MultivariateNormal(jnp.zeros((3, 2, 3)), jnp.eye(3)).to_event(1)
+    with pytest.raises(TypeError, match=r"over rows, not over \(2, 3\)"):
+        door.from_distribution(dist.MixtureSameFamily(weights, matrices))
     with pytest.raises(TypeError, match="not Laplace"):
         door.from_distribution(dist.MixtureSameFamily(weights, dist.Laplace(jnp.arange(3.0), 1.0)))
     with pytest.raises(ValueError, match="NaN"):

@@ -569,11 +569,19 @@ def test_algorithms_and_priors_are_asked_to_the_core():
         (jaxgmm.Gradient(None), "Gradient needs an optax optimiser such as .*, not None"),
         (jaxgmm.Accelerated("EM"), r"algorithm must be EM\(\), .*, not 'EM'"),
         (jaxgmm.Accelerated(jaxgmm.EM), r"algorithm must be EM\(\), .*class"),
+        (jaxgmm.Accelerated(jaxgmm.Accelerated()), r"Accelerated needs EM\(\), not Accelerated"),
+        (jaxgmm.Accelerated(jaxgmm.Gradient(optax.adam(0.1))), r"Accelerated needs EM\(\), not Gradient"),
+        (jaxgmm.Accelerated(order=2.0), "order must be an integer, not 2.0"),
+        (None, r"algorithm must be EM\(\), .*, not None"),
     ):
         with pytest.raises(TypeError, match=message):
             jaxgmm.run(algorithm, MIXTURE, X, max_iter=1)
         with pytest.raises(TypeError, match=message):
             jaxgmm.fit(KEY, X, 2, algorithm=algorithm)
+        with pytest.raises(TypeError, match=message):
+            jaxgmm.select(KEY, X, [1], algorithm=algorithm)
+    with pytest.raises(ValueError, match="order must be at least 1, not 0"):
+        jaxgmm.run(jaxgmm.Accelerated(order=0), MIXTURE, X)
     for strength, error in ((-1.0, ValueError), (np.nan, ValueError), ("1", TypeError), ([1.0, 2.0], TypeError)):
         with pytest.raises(error, match="strength of the prior must be"):
             jaxgmm.fit(KEY, X, 2, prior=jaxgmm.Ridge(strength))
@@ -849,3 +857,39 @@ def test_columns_by_name_are_not_known_to_a_mixture():
     for dims in (["mass"], "mass", [0.5], [True]):
         with pytest.raises(TypeError, match="each of dims must be an integer, not"):
             jaxgmm.marginal(mixture, dims)
+
+
+def test_rows_of_integers_or_lists_are_rows_of_floats():
+    """Integers of eight bits would wrap where rows are centred."""
+    small = (40 * np.arange(20) % 250)[:, None].astype(np.uint8)
+    mixture = jaxgmm.make_mixture(
+        [0.5, 0.5], np.float32([[50], [200]]), np.float32([900, 900]), covariance_type="spherical"
+    )
+    prior, weights = jaxgmm.Ridge(1e-2), jnp.ones(20)
+    expected = jaxgmm.run(jaxgmm.EM(), mixture, small, prior=prior)
+    for rows in (jaxgmm.Rows(jnp.asarray(small), weights), jaxgmm.Rows(small.tolist(), [1] * 20)):
+        found = jaxgmm.run(jaxgmm.EM(), mixture, rows, prior=prior)
+        np.testing.assert_allclose(found.mixture.covariances, expected.mixture.covariances, rtol=1e-6)
+    with pytest.raises(TypeError, match="the weights of x must hold real numbers"):
+        jaxgmm.log_likelihood(mixture, jaxgmm.Rows(small, np.array(["a"] * 20)))
+
+
+def test_four_bit_integers_are_numbers():
+    four_bit = pytest.importorskip("ml_dtypes").int4
+    mixture = jaxgmm.make_mixture([1.0], [[0.0]], [1.0], covariance_type="spherical")
+    x = np.arange(-3, 4)[:, None]
+    for array in (x.astype(four_bit), jnp.asarray(x, jnp.int4)):
+        np.testing.assert_allclose(jaxgmm.log_prob(mixture, array), jaxgmm.log_prob(mixture, x), rtol=1e-6)
+
+
+def test_moments_of_different_kinds_are_not_merged():
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    full = jaxgmm.from_responsibilities(x, np.eye(2)[np.arange(40) % 2])
+    one = jaxgmm.from_responsibilities(x, np.ones((40, 1)))
+    held = jaxgmm.e_step(full, x)[0]
+    for family, kind in (("tied", "pooled"), ("diag", "diagonal"), ("spherical", "scalar")):
+        other = jaxgmm.e_step(jaxgmm.project(full, family), x)[0]
+        with pytest.raises(ValueError, match=rf"one has dense scatter and \(2, 2\) means, the other {kind} scatter"):
+            jaxgmm.merge(held, other)
+    with pytest.raises(ValueError, match=r"the other dense scatter and \(1, 2\) means"):
+        jaxgmm.merge(held, jaxgmm.e_step(one, x)[0])

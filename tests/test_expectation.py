@@ -105,7 +105,21 @@ def test_rows_made_ready_give_the_same_pass(dtype):
     ready = data.ready(data.columns())
     assert ready.distances is not None
     statistic = mixture.family.statistic
-    close(ready.moments(mixture, statistic), residuals(statistic, mixture, x, weights), 30 * tolerance(dtype))
+    expected = residuals(statistic, mixture, x, weights)
+    close(ready.moments(mixture, statistic), expected, 30 * tolerance(dtype))
+
+    # Weights of its own give each member distances of its own, from a centre that is not the others'.
+    def of(mixture, weights):
+        data = jaxgmm.Rows(x, weights)
+        return data.ready(data.columns()).moments(mixture, statistic)
+
+    own = jnp.stack([weights, jnp.where(jnp.asarray(labels) > 1, weights, 0.0), weights.at[::3].set(0.0)])
+    expected = [residuals(statistic, mixture, x, w) for w in own]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
+    close(jax.vmap(of, (None, 0))(mixture, own), expected, 30 * tolerance(dtype))
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
+    both = jax.vmap(lambda m: jax.vmap(of, (None, 0))(m, own))(stack)
+    close(jax.tree.map(lambda leaf: leaf[1], both), expected, 30 * tolerance(dtype))
 
 
 def test_a_broken_member_leaves_the_others_alone(dtype):

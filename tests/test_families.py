@@ -174,6 +174,16 @@ def test_project_follows_the_m_steps_rule(source, target, dtype):
     assert projected.covariance_type == target
 
 
+@pytest.mark.parametrize("source", ["full", "spherical"])
+def test_an_absent_component_has_no_part_in_a_common_covariance(source, dtype):
+    covs = {"full": [[[2.0]], [[1e30]], [[4.0]]], "spherical": [2.0, 1e30, 4.0]}[source]
+    weights, means = np.array([0.5, 0.0, 0.5], dtype), np.zeros((3, 1), dtype)
+    mixture = jaxgmm.make_mixture(weights, means, np.asarray(covs, dtype), covariance_type=source)
+    np.testing.assert_allclose(jaxgmm.project(mixture, "tied").covariances[0], 3.0, rtol=1e-5)
+    other = jaxgmm.project(mixture, "diag")
+    np.testing.assert_allclose(np.ravel(other.covariances), np.ravel(covs), rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mixtures_copy_and_pickle(family):
     mixture, _ = cases.mixture(family)

@@ -229,6 +229,26 @@ def test_tables_and_memory_maps(tmp_path, blobs):
     assert jaxgmm.fit(KEY, x.tolist(), 2, n_init=1, max_iter=3).mixture.n_features == 2
 
 
+def test_weights_too_small_for_the_dtype_are_scaled_or_refused(blobs):
+    x, w = blobs[0].astype(np.float32), np.random.default_rng(0).uniform(0.5, 2.0, 400)
+    plain = jaxgmm.fit(KEY, x, 2, w, n_init=2)
+    for factor in (1e-44, 1e-50):
+        fitted = jaxgmm.fit(KEY, x, 2, w * factor, n_init=2)
+        np.testing.assert_allclose(fitted.mixture.weights, plain.mixture.weights, rtol=1e-5)
+        np.testing.assert_allclose(fitted.mixture.means, plain.mixture.means, rtol=1e-5)
+    resp, refused = np.eye(2)[np.arange(400) % 2], "sample_weight holds at most .* too little for float32: divide"
+    doors = [
+        lambda w: jaxgmm.from_responsibilities(x, resp, w),
+        lambda w: jaxgmm.initialize(KEY, x, 2, w),
+        lambda w: jaxgmm.run(jaxgmm.EM(), plain.mixture, x, w),
+        lambda w: jaxgmm.score(plain.mixture, x, w),
+        lambda w: jaxgmm.standard_errors(plain.mixture, x, w),
+    ]
+    for door in doors:
+        with pytest.raises(ValueError, match=refused):
+            door(w * 1e-38)
+
+
 def test_weights_too_large_for_a_log_likelihood_are_named(blobs):
     x = blobs[0].astype(np.float32)
     with pytest.raises(ValueError, match="the log-likelihood is .* more than float32 can hold: divide sample_weight"):

@@ -12,7 +12,7 @@ import jaxgmm
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
     ["arrays", "tables", "progress", "_types", "_linalg", "factors"],
-    ["_protocols", "centring", "checks", "chunks", "covariances", "moments", "priors", "scaling"],
+    ["_protocols", "centring", "checks", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
     ["density", "criteria", "em", "reparameterised", "transport", "divergences"],

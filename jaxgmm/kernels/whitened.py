@@ -85,29 +85,33 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
 
 
 def told_apart(prepared: Prepared, columns: Array) -> Array:
-    """Log-joints (K, C) that tell one component from another for far rows too.
+    """Log-joints (K, C), up to a term common to a row's, that tell one component from another for far rows too.
 
-    The rounding of its square, eps·‖y‖², hides from a far row which of two components is the nearer. Where it does, and
-    the row is so far that components lie close together beside it, the row is drawn in along its ray.
+    The square of a far row's residual is rounded by eps·‖L⁻¹x‖², which hides which component is the nearer. There it is
+    multiplied out, ‖w‖² − 2 wᵀ(L⁻¹μ) + ‖L⁻¹μ‖² with w = L⁻¹x; and of the first term only what it is more than the
+    leading component's v is kept, (w − v)ᵀ(w + v): nothing, where both have one covariance.
     """
     covs, means = prepared.mixture.covs, prepared.mixture.means
-    log_joint = joint(prepared, columns).log_joint
-    held = lax.stop_gradient(log_joint)
-    nearest = jnp.max(held, axis=0)
-    is_nearest = jnp.arange(held.shape[0])[:, None] == jnp.argmax(held, axis=0)[None, :]
-    lead = nearest - jnp.max(jnp.where(is_nearest, -jnp.inf, held), axis=0)
-    eps = float(jnp.finfo(columns.dtype).eps)
-    offsets = lax.stop_gradient(covs.whiten(prepared.inverse, means, jnp.zeros_like(columns[:, :1])))
-    apart = jnp.sqrt(jnp.max(jnp.sum(offsets**2, axis=1)))
-    distance = jnp.sqrt(-2 * jnp.minimum(nearest, 0.0))
-    beside = jnp.maximum(32 * apart, eps**-0.5)
-    hidden = (distance > beside) & (lead < 4 * eps * distance**2)
-    shrink = jnp.where(hidden, distance / beside, 1.0)
+    seen = joint(prepared, columns)
+    square = jnp.sum(seen.whitened**2, axis=1)
+    offsets = covs.whiten(prepared.inverse, means, jnp.zeros_like(columns[:, :1]))
+    own = jnp.sum(offsets**2, axis=1)
+    # Thrice as far from the mean as the mean is from the centre: multiplied out, the square is rounded no more.
+    beyond = lax.stop_gradient(square > 9 * jnp.maximum(own, 64.0))
+    leads = jnp.arange(square.shape[0])[:, None] == jnp.argmax(seen.log_joint, axis=0)[None, :]
+    far = jnp.any(leads & beyond, axis=0)
 
-    def nearer() -> Array:
-        return joint(prepared, columns / shrink[None, :]).log_joint
+    def multiplied_out() -> Array:
+        points = covs.whiten(prepared.inverse, jnp.zeros_like(means), columns / seen.shrink[None, :])
+        # Made once: a product fused into its difference from another is rounded otherwise than that.
+        points = lax.optimization_barrier(points)
+        lead = jnp.sum(jnp.where(leads[:, None, :], points, 0.0), axis=0, keepdims=True)
+        beside = jnp.sum((points - lead) * (points + lead), axis=1) + (2 * jnp.sum(points * offsets, axis=1) + own)
+        common = jnp.sum(lead**2, axis=1)
+        told = prepared.constant[:, None] - 0.5 * jnp.where(beyond, beside, square - common)
+        return jnp.where(far[None, :], told, seen.log_joint)
 
-    return lax.cond(jnp.any(hidden), nearer, lambda: log_joint)
+    return lax.cond(jnp.any(far), multiplied_out, lambda: seen.log_joint)
 
 
 def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic: Statistic) -> Moments:

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from jaxgmm._types import Mixture
 from jaxgmm.algebra import marginal
 from jaxgmm.arrays import Names, as_table, is_traced
-from jaxgmm.checks import as_count, as_weights, check_finite
+from jaxgmm.checks import as_count, check_finite
 from jaxgmm.density import responsibilities
 from jaxgmm.plotting.colours import blend, palette
+from jaxgmm.weights import as_weights
 
 MAX_ROWS = 20_000
 """Rows drawn one by one: more would only cover each other, and take seconds."""

@@ -16,13 +16,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm._types import Status
-from jaxgmm.checks import as_count, as_weights
+from jaxgmm.checks import as_count
 from jaxgmm.criteria import aic, bic
 from jaxgmm.density import log_prob, predict, responsibilities, score
 from jaxgmm.sampling import sample
 from jaxgmm.sklearn.climbs import WARNINGS, attributes_of, climbed
 from jaxgmm.sklearn.conversion import from_sklearn
 from jaxgmm.sklearn.rows import bucket, in_bucket, readable
+from jaxgmm.weights import as_weights
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -230,9 +231,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         n_samples = as_count(n_samples, "n_samples")
         with jax.enable_x64(True):
-            drawn = sample(self._key(), from_sklearn(self), bucket(n_samples))
-            x, labels = (np.asarray(array)[:n_samples] for array in drawn)
-        order = np.argsort(labels, kind="stable")
+            x, labels = map(np.asarray, sample(self._key(), from_sklearn(self), bucket(n_samples)))
+        order = np.argsort(labels[:n_samples], kind="stable")
         return x[order], labels[order]
 
     def _n_parameters(self) -> int:
