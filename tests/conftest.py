@@ -26,12 +26,35 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 DTYPES = [np.float64 if X64 else np.float32]
 
 
+def pytest_addoption(parser):
+    help = (
+        "of the tests that differ in their parameters alone, run one: the first of one function, the second of the next"
+    )
+    parser.addoption("--one-of-each", action="store_true", help=help)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("one_of_each"):
+        return
+    functions = {}
+    for item in items:
+        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {cases[place % len(cases)] for place, cases in enumerate(functions.values())}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_x64: meaningless without float64")
     config.addinivalue_line("markers", "matrix: all functions under all transformations; minutes, so asked for by name")
     config.addinivalue_line("markers", "torture: hundreds of hard fits; minutes, so asked for by name")
     config.addinivalue_line("markers", "large: of torture, up to ten million rows or 200 columns; an hour")
     config.addinivalue_line("markers", "composition: inside other libraries; minutes, so asked for by name")
+
+
+# What a trace leaves behind is looked through less often: it took a twentieth of the suite's time.
+gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope="module", autouse=True)
