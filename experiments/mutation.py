@@ -31,7 +31,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 TESTS = {
     "kernels/quadratic": ("kernels", "moments", "em", "expectation"),
-    "kernels/whitened": ("kernels", "moments", "em", "density", "expectation"),
+    "kernels/whitened": ("kernels", "moments", "density", "algebra", "em", "expectation"),
+    "centring": ("em_steps", "density", "standard_errors", "doors", "implicit"),
     "moments": ("moments", "families", "em"),
     "em": ("em_steps", "families", "em", "doors", "errors", "fitting"),
     "families/__init__": ("families", "errors"),

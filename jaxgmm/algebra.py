@@ -21,7 +21,7 @@ from jaxgmm.checks import as_count, check_mixture
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
-from jaxgmm.kernels.whitened import prepare, told_apart
+from jaxgmm.kernels.whitened import farthest, prepare, told_apart
 
 
 def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
@@ -100,7 +100,7 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
         rest = covs if common else Diagonal(covs.scale[:, other])
         whitened, shift = observed.solve(residual), 0.0
     # A component too far to be squared, beside one that is not, has no part in what is left.
-    near = jnp.max(jnp.abs(whitened), axis=-1) < float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (4 * len(known))
+    near = jnp.max(jnp.abs(whitened), axis=-1) < farthest(whitened.dtype, len(known))
     there = near | ~jnp.any(near & (mixture.log_weights > -jnp.inf))
     marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, mixture.family)
     centre = centre_of(marginal)

@@ -147,6 +147,23 @@ def test_far_rows_tell_components_apart_that_lie_close_together(family, between,
     assert np.isfinite(slopes).all()
 
 
+@pytest.mark.parametrize("family", ["full", "diag", "spherical"])
+def test_far_rows_tell_components_of_like_widths_apart(family, dtype):
+    variances = np.array([1.0, 1.0002, 0.9999], dtype)
+    covs = {"full": variances[:, None, None] * np.eye(2), "diag": variances[:, None] * np.ones(2)}.get(
+        family, variances
+    )
+    mixture = jaxgmm.make_mixture(np.full(3, 1 / 3), np.zeros((3, 2)), covs.astype(dtype), covariance_type=family)
+    x = np.array([[100.0, 0.0], [-60.0, 80.0], [0.0, 200.0], [30.0, 40.0]], dtype)
+    odds = -0.5 * np.sum(x.astype(np.float64) ** 2, axis=1)[:, None] / variances[None, :].astype(np.float64)
+    odds -= np.log(variances.astype(np.float64))
+    expected = np.exp(odds - odds.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert (expected.max(axis=1) < 0.99).any()
+    rtol = 3e-2 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x), expected, rtol=rtol)
+
+
 def test_far_rows_weigh_what_is_near_by_residuals():
     """Two tight components far from the centre, a wide one near it: a row is far from the wide one alone."""
     means, scales = np.array([[0.0], [1e4], [1e4 + 1e-1]], np.float32), np.array([50.0, 1e-1, 1e-1], np.float32)

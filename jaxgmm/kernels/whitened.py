@@ -7,7 +7,7 @@ so they keep their digits even from a start a thousand times too wide.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
@@ -62,6 +62,11 @@ def prepare(mixture: Mixture) -> Prepared:
     return Prepared(mixture, inverse, constant, jnp.broadcast_to(steepness, (mixture.n_features,)))
 
 
+def farthest(dtype: Any, n_features: int) -> float:
+    """Deviations in each of D columns up to which their squares, and what is made of them, do not overflow."""
+    return float(np.sqrt(jnp.finfo(dtype).max)) / (4 * n_features)
+
+
 def joint(prepared: Prepared, columns: Array) -> Joint:
     """Log π_k + log N(x; μ_k, Σ_k), and what moments need.
 
@@ -74,7 +79,7 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     """
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
-    limit = float(np.sqrt(jnp.finfo(columns.dtype).max)) / (4 * mixture.n_features)
+    limit = farthest(columns.dtype, mixture.n_features)
     reach = jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0)
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
     nearby = limit * float(np.sqrt(jnp.finfo(columns.dtype).eps))
