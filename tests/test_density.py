@@ -164,6 +164,17 @@ def test_far_rows_tell_components_of_like_widths_apart(family, dtype):
     np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x), expected, rtol=rtol)
 
 
+def test_a_row_far_from_one_component_is_weighed_by_residuals_of_another(dtype):
+    """Halfway between a component near the centre, whose square is multiplied out, and a rare one far from it."""
+    means, weights = np.array([[0.0], [-100.0]], dtype), np.array([0.999, 0.001], dtype)
+    mixture = jaxgmm.make_mixture(weights, means, np.ones(2, dtype), covariance_type="spherical")
+    x = np.array([[-49.8], [-50.0], [-50.06], [-50.1], [-50.3]], dtype)
+    odds = np.log(0.001 / 0.999) - 100.0 * (x[:, 0].astype(np.float64) + 50.0)
+    expected = 1 / (1 + np.exp(-odds))
+    rtol = 1e-2 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x)[:, 1], expected, rtol=rtol)
+
+
 def test_far_rows_weigh_what_is_near_by_residuals():
     """Two tight components far from the centre, a wide one near it: a row is far from the wide one alone."""
     means, scales = np.array([[0.0], [1e4], [1e4 + 1e-1]], np.float32), np.array([50.0, 1e-1, 1e-1], np.float32)
