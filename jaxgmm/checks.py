@@ -104,11 +104,11 @@ def check_climber(algorithm: Any, prior: Any) -> None:
     if hasattr(algorithm, "optimizer") and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"Gradient needs an optax optimiser such as optax.lbfgs(), not {optimizer!r}")
     if hasattr(algorithm, "algorithm"):
-        check_climber(algorithm.algorithm, prior)
-        if not hasattr(algorithm.algorithm, "algorithm") and not hasattr(algorithm.algorithm, "optimizer"):
-            as_count(algorithm.order, "order")
-        else:
-            raise TypeError(f"Accelerated needs EM(), not {algorithm.algorithm!r}")
+        inner = algorithm.algorithm
+        check_climber(inner, prior)
+        if hasattr(inner, "algorithm") or hasattr(inner, "optimizer"):
+            raise TypeError(f"Accelerated needs EM(), not {inner!r}")
+        as_count(algorithm.order, "order")
     check_prior(prior)
 
 

@@ -137,13 +137,9 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
         if isinstance(x, Rows):
             mixture, rows = as_points(mixture, x.x)
-            weights = as_floats(x.weights, "the weights of x").astype(rows.dtype)
-            if weights.shape != rows.shape[:1]:
-                raise ValueError(
-                    f"the weights of x must have shape {rows.shape[:1]}, one for each row, not {weights.shape}"
-                )
+            check_rows(rows)
             distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
-            return mixture, Rows(rows, _sound(weights), distances)
+            return mixture, dataclasses.replace(as_rows(rows, x.weights, "the weights of x"), distances=distances)
         if x.n_features != mixture.n_features:
             raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
         return mixture, x
@@ -182,7 +178,7 @@ def as_points(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture), jnp.asarray(x, dtype)
 
 
-def as_rows(x: Array, sample_weight: Any = None) -> Rows:
+def as_rows(x: Array, sample_weight: Any = None, name: str = "sample_weight") -> Rows:
     """Rows of an array (N, D) with weights in its dtype; None is 1 for each row, a negative or infinite one NaN.
 
     Raises:
@@ -191,12 +187,12 @@ def as_rows(x: Array, sample_weight: Any = None) -> Rows:
     """
     if sample_weight is None:
         return Rows(x, jnp.ones(x.shape[0], x.dtype))
-    given = as_numbers(sample_weight, "sample_weight")
+    given = as_numbers(sample_weight, name)
     if isinstance(given, np.ndarray):
-        check_weights_held(given, x.dtype)
-    weights = as_floats(given, "sample_weight").astype(x.dtype)
+        check_weights_held(given, x.dtype, name)
+    weights = as_floats(given, name).astype(x.dtype)
     if weights.shape != x.shape[:1]:
-        raise ValueError(f"sample_weight must have shape ({x.shape[0]},), one for each row, not {weights.shape}")
+        raise ValueError(f"{name} must have shape ({x.shape[0]},), one for each row, not {weights.shape}")
     return Rows(x, _sound(weights))
 
 

@@ -34,7 +34,7 @@ def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights
 
 
-def check_weights_held(weights: np.ndarray, dtype: Any) -> None:
+def check_weights_held(weights: np.ndarray, dtype: Any, name: str = "sample_weight") -> None:
     """Ask for weights on the host that are not all flushed to zero, or near it, in a dtype.
 
     Raises:
@@ -43,8 +43,7 @@ def check_weights_held(weights: np.ndarray, dtype: Any) -> None:
     limits, most = jnp.finfo(dtype), float(np.max(weights, initial=0.0))
     if 0 < most < float(limits.tiny) / float(limits.eps):
         raise ValueError(
-            f"sample_weight holds at most {most:.3g}, too little for {jnp.dtype(dtype).name}: "
-            f"divide it by its largest entry"
+            f"the largest entry of {name} is {most:.3g}, too little for {jnp.dtype(dtype).name}: divide {name} by it"
         )
 
 

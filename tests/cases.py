@@ -20,6 +20,12 @@ def covariances(covariance_type, n_components, n_features, rng):
     }[covariance_type]
 
 
+def identities(covariance_type):
+    """Covariances of one, of two components in two columns, as the family holds them."""
+    forms = {"full": np.stack([np.eye(2)] * 2), "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}
+    return forms[covariance_type]
+
+
 def mixture(covariance_type, n_components=3, n_features=3, dtype=np.float64, seed=0):
     """A random mixture and the plain arrays that it was made of."""
     rng = np.random.default_rng(seed)

@@ -27,10 +27,8 @@ DTYPES = [np.float64 if X64 else np.float32]
 
 
 def pytest_addoption(parser):
-    help = (
-        "of the tests that differ in their parameters alone, run one: the first of one function, the second of the next"
-    )
-    parser.addoption("--one-of-each", action="store_true", help=help)
+    told = "one of the tests that differ in their parameters alone: the first of one function, the second of the next"
+    parser.addoption("--one-of-each", action="store_true", help=told)
 
 
 @pytest.hookimpl(trylast=True)

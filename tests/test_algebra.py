@@ -102,7 +102,7 @@ def test_conditions_on_far_values_are_finite(family, dtype):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_far_values_tell_components_apart_that_lie_close_together(family, dtype):
-    covs = {"full": [np.eye(2)] * 2, "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}[family]
+    covs = cases.identities(family)
     means, weights = np.array([[0.0, 0.0], [1e-3, 1.0]], dtype), np.array([0.5, 0.5], dtype)
     mixture = jaxgmm.make_mixture(weights, means, np.asarray(covs, dtype), covariance_type=family)
     for value in (100.0, 3e3, 1e5, 1e9, 1e15):

@@ -236,7 +236,7 @@ def test_weights_too_small_for_the_dtype_are_scaled_or_refused(blobs):
         fitted = jaxgmm.fit(KEY, x, 2, w * factor, n_init=2)
         np.testing.assert_allclose(fitted.mixture.weights, plain.mixture.weights, rtol=1e-5)
         np.testing.assert_allclose(fitted.mixture.means, plain.mixture.means, rtol=1e-5)
-    resp, refused = np.eye(2)[np.arange(400) % 2], "sample_weight holds at most .* too little for float32: divide"
+    resp, refused = np.eye(2)[np.arange(400) % 2], "the largest entry of {} is .* too little for float32: divide {} by"
     doors = [
         lambda w: jaxgmm.from_responsibilities(x, resp, w),
         lambda w: jaxgmm.initialize(KEY, x, 2, w),
@@ -245,8 +245,10 @@ def test_weights_too_small_for_the_dtype_are_scaled_or_refused(blobs):
         lambda w: jaxgmm.standard_errors(plain.mixture, x, w),
     ]
     for door in doors:
-        with pytest.raises(ValueError, match=refused):
+        with pytest.raises(ValueError, match=refused.format(*2 * ["sample_weight"])):
             door(w * 1e-38)
+    with pytest.raises(ValueError, match=refused.format(*2 * ["the weights of x"])):
+        jaxgmm.log_likelihood(plain.mixture, jaxgmm.Rows(x, w * 1e-38))
 
 
 def test_weights_too_large_for_a_log_likelihood_are_named(blobs):

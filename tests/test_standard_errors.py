@@ -56,10 +56,10 @@ def test_the_bootstrap_agrees_with_the_asymptotics(family, kind, sandwich):
     refit, x, _ = fitted(family, n_rows=600)
     mixture = refit(np.ones(len(x)))
     asymptotic = jaxgmm.standard_errors(mixture, x, sandwich=sandwich)
-    again = jaxgmm.bootstrap(KEY, mixture, x, 120, kind, max_iter=5000, tol=1e-6)
+    again = jaxgmm.bootstrap(KEY, mixture, x, 120, kind, max_iter=5000)
     assert (np.asarray(again.status) == Status.CONVERGED).all() and again.mixtures.means.shape == (120, 2, 2)
     for name in Parameters._fields:
-        # A standard deviation of 120 draws is off by 6%.
+        # A standard deviation of 120 draws is off by 6.5%.
         expected, found = getattr(asymptotic, name), getattr(again.standard_errors, name)
         np.testing.assert_allclose(found, expected, rtol=0.25, atol=1e-12, err_msg=name)
 
