@@ -35,7 +35,15 @@ class Table(NamedTuple):
 def names_of(x: Any) -> Names | None:
     """What a table calls its columns; None for an array, or where a column has no text for a name."""
     columns: Any = getattr(x, "column_names", None)  # pyarrow, whose `columns` are the data
-    columns = getattr(x, "columns", None) if columns is None else columns
+    return _as_names(getattr(x, "columns", None) if columns is None else columns)
+
+
+def labels_of(row: Any) -> Names | None:
+    """What a row of a table (a pandas Series) calls its columns; None as for `names_of`."""
+    return _as_names(getattr(row, "index", None))
+
+
+def _as_names(columns: Any) -> Names | None:
     try:
         names = Names(columns)
     except TypeError:

@@ -34,6 +34,10 @@ class GaussianMixture(distrax.Distribution):
         super().__init__()
         self.mixture = mixture
 
+    def __getitem__(self, index: Any) -> GaussianMixture:
+        """The distribution of some of a stack's mixtures, indexed as an array of the batch shape is."""
+        return GaussianMixture(distributions.chosen(self.mixture, index))
+
     @property
     def event_shape(self) -> tuple[int, ...]:
         """(D,)."""

@@ -33,6 +33,15 @@ def batch_shape(mixture: Mixture) -> tuple[int, ...]:
     return mixture.means.shape[:-2]
 
 
+def chosen(mixture: Mixture, index: Any) -> Mixture:
+    """Some of a stack's mixtures, indexed as an array of shape B is."""
+    batch = batch_shape(mixture)
+    places = np.arange(math.prod(batch)).reshape(batch)
+    # NumPy minds an index that is out of bounds, which JAX would clip.
+    places = jnp.asarray(places)[index] if is_traced(index) else places[index]
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(batch) :])[places], mixture)
+
+
 def log_prob(mixture: Mixture, x: Any) -> Array:
     """Log-densities of rows x (..., *B, D), or broadcast to that: (..., *B)."""
     batch = batch_shape(mixture)

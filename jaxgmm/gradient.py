@@ -31,7 +31,7 @@ class GradientState(NamedTuple):
         optimizer: the Optax optimiser's state.
         loss: minus the objective per unit weight, ().
         gradient: of the loss, in `params`' coordinates.
-        losses: of the last `WINDOW` iterations, oldest first, (WINDOW,).
+        losses: of the last `WINDOW` iterations that moved, oldest first, (WINDOW,).
     """
 
     mixture: Mixture
@@ -51,8 +51,9 @@ class Gradient:
     The loss is minus the objective per unit weight, so that a learning rate means the same for any N.
     Value and gradient come from one pass over the data, by Fisher's identity. The gain that remains is
     taken to be the larger of two: by how much the objective still moved over ten iterations, and half
-    of what the last step promised to first order (for L-BFGS the Newton decrement). An estimate: Adam
-    with a tiny learning rate makes both small anywhere.
+    of what the last step promised to first order (for L-BFGS the Newton decrement). Where the optimiser stood still
+    (gradients that accumulate, a learning rate of 0) half the squared gradient stands for the promise, and the
+    iteration is none of the ten. An estimate: Adam with a tiny learning rate makes both small anywhere.
 
     Attributes:
         optimizer: any `optax.GradientTransformation`, `optax.lbfgs()` included. Static by identity: build
@@ -98,9 +99,13 @@ class Gradient:
             loss, gradient = jax.value_and_grad(loss_of)(params)
             n_passes = n_passes + 1
         promised = 0.5 * jnp.abs(optax.tree.vdot(state.gradient, updates))
-        losses = jnp.concatenate([state.losses[1:], loss[None]])
+        steepness = 0.5 * optax.tree.norm(state.gradient, squared=True)
+        # An optimiser that stands still promises nothing, and settles nothing, but where there is no slope.
+        still = jnp.all(jnp.stack([jnp.all(leaf == 0) for leaf in jax.tree.leaves(updates)]))
+        tells = ~still | (steepness <= float(jnp.finfo(loss.dtype).eps))
+        losses = jnp.where(tells, jnp.concatenate([state.losses[1:], loss[None]]), state.losses)
         settled = jnp.where(jnp.isnan(losses[0]), jnp.inf, jnp.max(losses) - jnp.min(losses))
-        gain = penalty.columns.mass * jnp.maximum(settled, promised)
+        gain = penalty.columns.mass * jnp.maximum(settled, jnp.where(still, steepness, promised))
         return self._report(params, optimizer, loss, gradient, losses, gain, n_passes, penalty)
 
     def _report(self, params, optimizer, loss, gradient, losses, gain, n_passes, penalty):

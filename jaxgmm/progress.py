@@ -126,7 +126,7 @@ class Progress:
             n_fits=self._n_fits,
         )
         self._show(fraction, report)
-        if self._callback is not None and self._callback(report) is True:
+        if self._callback is not None and _is_true(self._callback(report)):
             raise KeyboardInterrupt
 
     def _left(self, sight: Sight, now: float) -> float:
@@ -185,3 +185,9 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether a callback's answer is True, as Python, NumPy or JAX have it; nothing else counts."""
+    answer = answer.item() if getattr(answer, "shape", None) == () else answer
+    return answer is True

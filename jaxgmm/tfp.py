@@ -59,6 +59,11 @@ class GaussianMixture(tfd.Distribution):
     def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
         return {}
 
+    def __getitem__(self, slices: Any) -> GaussianMixture:
+        """The distribution of some of a stack's mixtures, indexed as an array of the batch shape is."""
+        chosen = distributions.chosen(self.mixture, slices)
+        return GaussianMixture(chosen, validate_args=self.validate_args, name=self.name)
+
     def _event_shape(self) -> Any:
         return (self.mixture.n_features,)
 

@@ -144,6 +144,27 @@ def test_stacks_have_a_batch_shape(door):
     np.testing.assert_allclose(jax.vmap(lambda it: it.covariances)(back)[1], mixtures[1].covariances, **DIGITS)
 
 
+@pytest.mark.parametrize("name", ["tfp", "distrax"])
+@pytest.mark.parametrize("family", cases.FAMILIES)
+def test_a_stack_is_indexed_as_an_array_of_its_batch_shape(name, family):
+    door = opened(name)
+    x, _ = cases.rows(dtype=DTYPE)
+    mixtures = [cases.mixture(family, dtype=DTYPE, seed=seed)[0] for seed in range(6)]
+    grid = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), stack(mixtures))
+    distribution, places = door.to_distribution(grid), np.arange(6).reshape(2, 3)
+    for index in ((1, 2), 1, slice(1, None), (..., 0), (slice(None), slice(0, 2)), (np.array([1, 0, 1]), 2)):
+        chosen, expected = distribution[index], places[index]
+        assert type(chosen) is type(distribution) and tuple(chosen.batch_shape) == np.shape(expected)
+        found = np.broadcast_to(chosen.log_prob(x[0]), np.shape(expected))
+        for k, value in zip(np.ravel(expected), np.ravel(found), strict=True):
+            np.testing.assert_allclose(value, jaxgmm.log_prob(mixtures[k], x[:1])[0], **DIGITS)
+    assert distribution[0, 1].sample(seed=jax.random.key(0)).shape == (3,)
+    traced = jax.jit(lambda k: distribution[0, k].log_prob(x[0]))(2)
+    np.testing.assert_allclose(traced, jaxgmm.log_prob(mixtures[2], x[:1])[0], **DIGITS)
+    with pytest.raises(IndexError):
+        distribution[0, 3]
+
+
 @pytest.mark.parametrize("family", cases.FAMILIES)
 def test_and_back(door, family):
     mixture, _ = cases.mixture(family, dtype=DTYPE)

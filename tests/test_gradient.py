@@ -119,6 +119,31 @@ def test_injected_learning_rates_do_not_recompile(blobs, dtype):
         jaxgmm.run(Gradient(ADAM, {"learning_rate": 1.0}), start, x, max_iter=2)
 
 
+STILL = {
+    "accumulates": optax.MultiSteps(optax.adam(0.05), 16),
+    "waits": optax.adam(optax.join_schedules([optax.constant_schedule(0.0), optax.constant_schedule(0.05)], [20])),
+    "stops": optax.adam(optax.cosine_decay_schedule(0.05, 15)),
+}
+
+
+@pytest.mark.parametrize("optimizer", STILL.values(), ids=list(STILL))
+def test_standing_still_is_not_convergence(optimizer, blobs, dtype):
+    x = blobs[0].astype(dtype)
+    start = jaxgmm.initialize(jax.random.key(1), x, 4, method="random-rows")
+    climbed = jaxgmm.run(Gradient(optimizer), start, x, max_iter=60)
+    assert climbed.status == Status.MAX_ITER and climbed.n_iter == 60
+    assert jaxgmm.run(EM(), climbed.mixture, x).log_likelihood > climbed.log_likelihood + 1
+    if optimizer is STILL["accumulates"]:
+        assert len(np.unique(climbed.history)) == 4
+
+
+def test_standing_still_where_there_is_no_slope_is_convergence(blobs, dtype):
+    x = blobs[0].astype(dtype)
+    one = jaxgmm.from_responsibilities(x, np.ones((400, 1)))
+    climbed = jaxgmm.run(Gradient(optax.sgd(0.0)), one, x, max_iter=60)
+    assert climbed.status == Status.CONVERGED and climbed.n_iter == 10
+
+
 @pytest.mark.needs_x64
 def test_forward_mode_through_a_gradient_fit():
     x, weights = cases.rows(30)

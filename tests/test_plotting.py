@@ -190,6 +190,26 @@ def test_a_fit_and_a_candidate_lend_their_mixture_and_names():
         ValueError, match=r"x has the columns \['mass', 'depth', 'length'\], but was fitted as x\[\['le"
     ):
         plotting.clusters(fitted, TABLES["pandas"](X)[["mass", "depth", "length"]])
+    moved = TABLES["pandas"](X)[["mass", "depth", "length"]].rename(columns={"depth": "height"})
+    with pytest.raises(ValueError, match=r"x has the columns \['mass', 'height', 'length'\], but was fitted as"):
+        plotting.clusters(fitted, moved, dims=["length", "mass"])
+    renamed = TABLES["pandas"](X).rename(columns={"depth": "height"})
+    assert plotting.clusters(fitted, renamed, dims=[0, 1]).get_ylabel() == "height"
+
+
+def test_a_row_has_its_columns_where_the_fit_had_them():
+    fitted = result([-1.0], names=tuple(NAMES))
+    table = TABLES["pandas"](X)
+    expected = [text.get_text() for text in plotting.responsibilities(MIXTURE, X[0]).texts]
+    for row in (table[:1], table.iloc[0], TABLES["polars"](X)[:1], TABLES["pyarrow"](X)[:1], list(X[0]), X[0]):
+        assert [text.get_text() for text in plotting.responsibilities(fitted, row).texts] == expected
+    turned, n_figures = table[NAMES[::-1]], len(plt.get_fignums())
+    for row in (turned[:1], turned.iloc[0]):
+        with pytest.raises(
+            ValueError, match=r"row has the columns \['mass', 'depth', 'length'\], but was fitted as x\[\["
+        ):
+            plotting.responsibilities(fitted, row)
+    assert len(plt.get_fignums()) == n_figures
 
 
 def test_uncertainty_is_area_and_the_hard_assignment_colour(ax):
@@ -226,6 +246,25 @@ def test_levels_of_one_gaussian_are_its_ellipses():
     found = regions.levels(one, views.as_view(one, None, None).components(), (0.25, 0.5, 0.95))
     peak = float(jaxgmm.log_prob(one, np.array([3.0, -5.0])))
     np.testing.assert_allclose(peak - found, stats.chi2.ppf((0.25, 0.5, 0.95), 2) / 2, rtol=2e-3)
+
+
+def test_regions_that_hold_all_but_little_hold_that_and_say_so(ax):
+    coverage = 1 - np.array([1e-2, 5e-3, 1e-3, 1e-4, 1e-6, 1e-9, 1e-12])
+    one = jaxgmm.make_mixture([1.0], np.zeros((1, 2)), [np.diag([1.0, 9.0])])
+    found = regions.levels(one, views.as_view(one, None, None).components(), tuple(coverage))
+    outside = stats.chi2.sf(2 * (float(jaxgmm.log_prob(one, np.zeros(2))) - found), 2)
+    np.testing.assert_allclose(outside, 1 - coverage, rtol=0.02)
+    far_apart = jaxgmm.make_mixture([0.9, 0.1], [[0.0, 0.0], [90.0, 0.0]], [np.eye(2), 4 * np.eye(2)])
+    found = regions.levels(far_apart, views.as_view(far_apart, None, None).components(), tuple(coverage))
+    heights = np.log([0.9, 0.1]) - np.log(2 * np.pi * np.array([1.0, 4.0]))
+    outside = stats.chi2.sf(2 * np.maximum(heights - found[:, None], 0), 2) @ [0.9, 0.1]
+    np.testing.assert_allclose(outside, 1 - coverage, rtol=0.02)
+    plotting.contours(one, None, ax, coverage=(0.995, 0.9999, 1 - 1e-9))
+    assert texts(ax.get_legend()) == ["99.5%", "99.99%", "99.9999999%"]
+    low, high = np.array([path.get_extents().get_points() for path in ax.collections[-1].get_paths()]).swapaxes(0, 1)
+    radii = np.sqrt(-2 * np.log([1e-9, 1e-4, 5e-3]))
+    np.testing.assert_allclose(high, radii[:, None] * [1.0, 3.0], rtol=0.01)
+    np.testing.assert_allclose(low, -high, rtol=0.01)
 
 
 def test_contours_are_at_the_levels(ax):

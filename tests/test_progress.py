@@ -3,6 +3,7 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,6 +54,12 @@ def test_the_callback_is_told_what_happens_in_the_users_units(blobs):
 def test_a_callback_that_returns_true_ends_the_fit(blobs):
     fitted = jaxgmm.fit(KEY, blobs[0], 4, n_init=4, tol=0, callback=lambda report: report.n_iter >= 3)
     assert fitted.status is Status.INTERRUPTED and 3 <= fitted.n_iter < 1000
+    for true in (np.bool_(True), np.array(True), jnp.asarray(True)):
+        fitted = jaxgmm.fit(KEY, blobs[0], 4, n_init=4, tol=0, callback=lambda report, answer=true: answer)
+        assert fitted.status is Status.INTERRUPTED
+    for other in (1, np.int64(1), np.array([True]), "yes"):
+        fitted = jaxgmm.fit(KEY, blobs[0], 4, n_init=4, tol=0, max_iter=5, callback=lambda report, answer=other: answer)
+        assert fitted.status is Status.MAX_ITER
     chosen = jaxgmm.select(KEY, blobs[0], [2, 3], ["diag"], n_init=2, tol=0, callback=lambda report: True)
     assert [c.skipped for c in chosen] == [None, "interrupted"]
 

@@ -245,6 +245,9 @@ def test_warm_start_goes_on():
         while not one.converged_ and len(scores) < 500:
             scores.append(one.fit(x).lower_bound_)
     assert one.converged_ and scores[-1] - scores[-2] < 1e-5 <= min(np.diff(scores[:-1]))
+    for other in (1.3 * x, x / 1.3):  # of lower and of higher density
+        with pytest.warns(ConvergenceWarning, match="had not converged"):
+            assert not one.fit(x).fit(other).converged_
     with pytest.raises(ValueError, match="init has 3 components"):
         restarted.set_params(n_components=2).fit(x)
 

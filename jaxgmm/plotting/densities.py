@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from jaxgmm import density
 from jaxgmm.plotting.colours import INK, palette, shades
-from jaxgmm.plotting.legends import component_keys, name_axes, note_sample, percent
+from jaxgmm.plotting.legends import component_keys, name_axes, note_sample, stated
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.regions import levels, lines
 from jaxgmm.plotting.views import MAX_ROWS, View, as_axes, as_coverage, as_view
@@ -93,7 +93,7 @@ def contours(
     coverage = as_coverage(coverage)
     view = as_view(mixture, x, dims, sample_weight, max_rows, least=2, instead=": curves draws one")
     plane, shown, points = view.marginal(), view.components(), view.points()
-    across, up = (lines(shown, place, _N_GRID, points[:, place], margin=0.04) for place in (0, 1))
+    across, up = (lines(shown, place, _N_GRID, points[:, place], 0.04, coverage[-1]) for place in (0, 1))
     grid = np.stack(np.meshgrid(across, up), axis=-1)
     heights = np.asarray(density.log_prob(plane, grid), np.float64)
     found = levels(plane, shown, coverage)[::-1]
@@ -110,7 +110,7 @@ def contours(
     note_sample(view, ax)
     if legend:
         named = zip(coverage[::-1], colours, strict=True)
-        keys = [Line2D([], [], ls="", marker="s", ms=8, c=c, mec=INK, mew=0.6, label=percent(p)) for p, c in named]
+        keys = [Line2D([], [], ls="", marker="s", ms=8, c=c, mec=INK, mew=0.6, label=stated(p)) for p, c in named]
         add_legend(ax, "inside", keys[::-1])
     return ax
 

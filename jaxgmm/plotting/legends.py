@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def component_keys(components: Components) -> list[Line2D]:
 
 def ellipse_key(coverage: tuple[float, ...]) -> Line2D:
     """A line for what the ellipses hold."""
-    return Line2D([], [], color=INK, lw=1.3, label=f"{', '.join(map(percent, coverage))} inside")
+    return Line2D([], [], color=INK, lw=1.3, label=f"{', '.join(map(stated, coverage))} inside")
 
 
 def dot(text: str, colour: Any, area: float) -> Line2D:
@@ -59,6 +60,11 @@ def note_sample(view: View, ax: Axes) -> None:
     if view.x is not None and len(view.drawn) < len(view.x):
         note = f"{len(view.drawn):,} of {len(view.x):,} rows"
         ax.annotate(note, (1, 1), (0, 3), "axes fraction", "offset points", ha="right", fontsize="x-small", color=INK)
+
+
+def stated(coverage: float) -> str:
+    """A probability that was asked for, in per cent, with the digits that tell it from certainty."""
+    return f"{100 * coverage:.{max(4, 3 + math.ceil(-math.log10(1 - coverage)))}g}%"
 
 
 def percent(fraction: float) -> str:

@@ -9,6 +9,9 @@ from jaxgmm.density import log_prob
 from jaxgmm.plotting.views import Components
 
 _N_DRAWS = 2048
+_TAIL, _DRAWS_PER_FOLD, _N_FOLDS = 1 / 32, 48, 34
+"""Probability outside which seeds lie closer, how many for each factor e of it, and down to which power of e."""
+
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 _REACH = 3.5
 """Standard deviations about a mean that a grid looks at."""
@@ -28,8 +31,9 @@ def axes_of(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def levels(plane: Mixture, components: Components, coverage: tuple[float, ...]) -> np.ndarray:
     """Log-densities above which a mixture in a plane holds some probabilities: its highest density regions.
 
-    The level of p is the quantile 1 − p of log p(X), X drawn from the mixture. Draws are a sunflower's seeds, each of
-    the same probability, carried into every component; each counts π_k.
+    The level of p is the quantile 1 − p of log p(X), X drawn from the mixture. Draws are a sunflower's seeds, carried
+    into every component; each counts π_k times the probability of its ring. Rings are of one probability, but beyond
+    all but a thirty-second of it of one ratio: what is left outside is right in relation to itself.
 
     Args:
         plane: the mixture, D = 2.
@@ -42,18 +46,23 @@ def levels(plane: Mixture, components: Components, coverage: tuple[float, ...]) 
     References:
         Hyndman (1996), Computing and graphing highest density regions; Vogel (1979), the sunflower.
     """
-    seeds = np.arange(_N_DRAWS) + 0.5
-    distance, angle = np.sqrt(-2 * np.log1p(-seeds / _N_DRAWS)), seeds * _GOLDEN_ANGLE
+    even = np.linspace(1, _TAIL, round(_N_DRAWS * (1 - _TAIL)), endpoint=False)
+    outside = np.append(even, _TAIL * np.exp(-np.arange(_N_FOLDS * _DRAWS_PER_FOLD + 1) / _DRAWS_PER_FOLD))
+    distance = np.sqrt(-2 * np.log((outside[1:] + outside[:-1]) / 2))
+    angle = np.arange(len(distance)) * _GOLDEN_ANGLE
     draws = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     factors = np.stack([axes * deviations for deviations, axes in map(axes_of, components.covariances)])
     x = components.means[:, None, :] + np.einsum("kij,nj->kni", factors, draws)
     found = np.asarray(log_prob(plane, x), np.float64).ravel()
-    order = np.argsort(-found)
-    mass = np.repeat(components.weights / (components.weights.sum() * _N_DRAWS), _N_DRAWS)[order]
-    return np.interp(coverage, np.cumsum(mass) - 0.5 * mass, found[order])
+    order = np.argsort(found)
+    mass = np.outer(components.weights / components.weights.sum(), -np.diff(outside)).ravel()[order]
+    # From the outside in, where a small sum is of small terms.
+    return np.interp(np.log1p(-np.asarray(coverage)), np.log(np.cumsum(mass) - 0.5 * mass), found[order])
 
 
-def lines(components: Components, place: int, n_lines: int, rows: np.ndarray, margin: float = 0.0) -> np.ndarray:
+def lines(
+    components: Components, place: int, n_lines: int, rows: np.ndarray, margin: float = 0.0, coverage: float = 0.0
+) -> np.ndarray:
     """Coordinates of a grid along one column, ascending, closer where components are narrow.
 
     Half of them are even, half at quantiles of the components, each of which counts alike.
@@ -64,13 +73,14 @@ def lines(components: Components, place: int, n_lines: int, rows: np.ndarray, ma
         n_lines: how many; an even number.
         rows: coordinates of rows that are to be seen as well, or none.
         margin: beyond all of it, as a fraction of its width.
+        coverage: what the largest region that is to be seen holds of a component.
 
     Returns:
         Coordinates, (n_lines,).
     """
     mean = components.means[:, place]
     deviation = np.sqrt(np.maximum(components.covariances[:, place, place], 0))
-    reach = _REACH * np.linspace(-1, 1, 2 * n_lines // len(mean) + 8)
+    reach = max(_REACH, radius(coverage)) * np.linspace(-1, 1, 2 * n_lines // len(mean) + 8)
     close = mean[:, None] + deviation[:, None] * reach
     low, high = (limit(np.append(close, rows)) for limit in (np.min, np.max))
     even = np.linspace(low - margin * (high - low), high + margin * (high - low), n_lines // 2)

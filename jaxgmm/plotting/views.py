@@ -121,8 +121,7 @@ def as_view(
         rows, names = as_table(x)
         if rows.shape[1] != n_features:
             raise ValueError(f"x has {rows.shape[1]} columns (shape {rows.shape}), but the mixture has {n_features}")
-        if fitted and names and names != fitted and sorted(names) == sorted(fitted):
-            raise ValueError(f"x has the columns {list(names)}, but was fitted as x[{list(fitted)}]: pass that")
+        check_places(names, fitted)
         weights = as_weights(sample_weight, len(rows))
         check_finite(rows, weights, names)
         rows, weights = (rows, weights) if weights.all() else (rows[weights > 0], weights[weights > 0])
@@ -159,6 +158,16 @@ def as_mixture(mixture: Any) -> Mixture:
 def feature_names(mixture: Any) -> Names | None:
     """Names of the columns that a fit, or a candidate's fit, remembers."""
     return getattr(getattr(mixture, "result", mixture), "feature_names", None)
+
+
+def check_places(names: Names | None, fitted: Names | None, name: str = "x") -> None:
+    """Ask that no column stand elsewhere than in the fit; one may have another name.
+
+    Raises:
+        ValueError: if one does.
+    """
+    if names and fitted and any(n in fitted and names.index(n) != fitted.index(n) for n in names):
+        raise ValueError(f"{name} has the columns {list(names)}, but was fitted as x[{list(fitted)}]: pass that")
 
 
 def as_coverage(coverage: Any) -> tuple[float, ...]:

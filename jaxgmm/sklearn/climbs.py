@@ -95,7 +95,8 @@ def _settled(fitted: FitResult, before: float, tol: float, mass: float) -> FitRe
     So that a loop over `fit` with `warm_start` and one iteration at a time ends.
     """
     short = fitted.status is Status.MAX_ITER and int(fitted.n_iter) < _FEWEST_TO_ESTIMATE
-    little = float(fitted.objective) / mass - before < tol
+    # Of other rows than before the objective may fall.
+    little = abs(float(fitted.objective) / mass - before) < tol
     return fitted._replace(status=Status.CONVERGED) if short and little else fitted  # pyright: ignore[reportArgumentType]
 
 
