@@ -32,9 +32,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 TESTS = {
     "kernels/quadratic": ("kernels", "moments", "em", "expectation"),
     "kernels/whitened": ("kernels", "moments", "density", "algebra", "em", "expectation"),
-    "centring": ("em_steps", "density", "standard_errors", "doors", "implicit"),
+    "centring": ("em_steps", "expectation", "reparameterised", "density", "standard_errors"),
     "moments": ("moments", "families", "em"),
-    "em": ("em_steps", "families", "em", "doors", "errors", "fitting"),
+    "maximisation": ("em_steps", "families", "em", "doors", "errors", "fitting"),
+    "em": ("em_steps", "em", "fitting", "accelerated"),
     "families/__init__": ("families", "errors"),
     "families/dense": ("families", "em_steps", "em", "reparameterised", "fitting"),
     "families/diagonal": ("families", "em_steps", "em", "reparameterised", "fitting"),

@@ -34,8 +34,6 @@ from jaxgmm.divergences import kl_upper_bound as kl_upper_bound
 from jaxgmm.divergences import kl_variational as kl_variational
 from jaxgmm.divergences import l2_divergence as l2_divergence
 from jaxgmm.em import EM as EM
-from jaxgmm.em import from_responsibilities as from_responsibilities
-from jaxgmm.em import m_step as m_step
 from jaxgmm.families import FAMILIES as FAMILIES
 from jaxgmm.fitting import fit as fit
 from jaxgmm.gradient import Gradient as Gradient
@@ -43,6 +41,8 @@ from jaxgmm.implicit import solution as solution
 from jaxgmm.influence import influence as influence
 from jaxgmm.initialise import initialize as initialize
 from jaxgmm.loop import run as run
+from jaxgmm.maximisation import from_responsibilities as from_responsibilities
+from jaxgmm.maximisation import m_step as m_step
 from jaxgmm.mixtures import make_mixture as make_mixture
 from jaxgmm.mixtures import project as project
 from jaxgmm.moments import merge as merge

@@ -70,7 +70,10 @@ class Data(Protocol):
 
 
 class Algorithm(Protocol):
-    """A way to climb. State is carried, information is reported; a state has a `mixture`."""
+    """A way to climb. State is carried, information is reported; a state has a `mixture` and its `log_likelihood`.
+
+    `init` makes a pass at the start, or none: then the first step visits the start.
+    """
 
     takes_spares: ClassVar[bool]
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from jaxgmm._linalg import finite, product
-from jaxgmm._types import Info, Mixture, Moments
-from jaxgmm.em import EM, gain_in_q, maximise, rounding_gain
+from jaxgmm._types import Info, Mixture
+from jaxgmm.em import EM, Visit, gain_in_q, rounding_gain, unvisited
 from jaxgmm.priors import Penalty
 
 _FLATTEST = 1e-8
@@ -19,24 +19,6 @@ _FLATTEST = 1e-8
 
 _LATEST = 3
 """Steps of which none may have curved upwards where the gain that remains is to be estimated."""
-
-
-class Visit(NamedTuple):
-    """A mixture on which a pass was spent, and what the pass told.
-
-    Attributes:
-        mixture, moments, log_likelihood: as in `EMState`.
-        objective: log-likelihood plus log-prior, ().
-        image: where an EM step would go from it.
-        gain: what that step gains in Q, and so in the objective at the least, ().
-    """
-
-    mixture: Mixture
-    moments: Moments
-    log_likelihood: Array
-    objective: Array
-    image: Mixture
-    gain: Array
 
 
 class AcceleratedState(NamedTuple):
@@ -96,41 +78,36 @@ class Accelerated:
     order: int = dataclasses.field(default=8, metadata={"static": True})
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
-        """One pass at the start."""
-        best = self._visit(mixture, data, penalty)
-        empty = jnp.zeros((self.order, coordinates(mixture).shape[0]), best.objective.dtype)
-        safe, count = jnp.ones((), bool), jnp.zeros((), jnp.int32)
-        state = AcceleratedState(best, best.objective, best.image, safe, empty, empty, count)
-        return state, Info(best.objective, jnp.full_like(best.objective, jnp.inf), jnp.ones((), jnp.int32))
+        """No pass: the first step visits the start."""
+        info = unvisited(mixture.means.dtype)
+        nothing, empty = info.objective, jnp.zeros((self.order, coordinates(mixture).shape[0]), mixture.means.dtype)
+        best = Visit(mixture, jnp.zeros_like(mixture.log_weights), nothing, nothing, mixture, nothing)
+        state = AcceleratedState(best, -info.gain, mixture, jnp.ones((), bool), empty, empty, jnp.zeros((), jnp.int32))
+        return state, info
 
     def step(self, state: AcceleratedState, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
         """Visit the proposal, keep the better, propose anew: one pass."""
-        seen, best = self._visit(state.proposal, data, penalty), state.best
-        sound = finite((seen.objective, seen.moments, seen.image.means, seen.image.covs))
+        seen, best = self.algorithm.visit(state.proposal, data, penalty), state.best
+        begun = state.highest > -jnp.inf
+        sound = finite((seen.objective, seen.mass, seen.image.means, seen.image.covs))
         # What rounding of the sum over rows makes of two equal objectives.
         slack = 4 * float(jnp.finfo(best.objective.dtype).eps) * (jnp.abs(state.highest) + penalty.columns.mass)
         better = state.safe | (sound & (seen.objective >= state.highest + best.gain - slack))
         best, other = _choose(better, seen, best), _choose(better, best, seen)
 
-        told = sound | better
+        told = begun & (sound | better)
         points = jnp.where(told, _append(state.points, coordinates(other.mixture)), state.points)
         residuals = jnp.where(told, _append(state.residuals, _residual(other)), state.residuals)
         count = jnp.minimum(state.count + told.astype(jnp.int32), self.order)
         direction, slope, remaining = extrapolate(best, points, residuals, count, penalty)
         # A direction in which the model falls, or that overflows, is no proposal.
-        safe = ~better | ~(jnp.isfinite(slope) & (slope > 0))
+        safe = ~(begun & better & jnp.isfinite(slope) & (slope > 0))
         moved = displaced(best.mixture, direction, best.image)
         highest, proposal = jnp.maximum(state.highest, best.objective), _choose(safe, best.image, moved)
         state = AcceleratedState(best, highest, proposal, safe, points, residuals, count)
-        settled = best.gain <= rounding_gain(best.mixture, best.moments.mass)
+        settled = best.gain <= rounding_gain(best.mixture, best.mass)
         gain = jnp.where(settled, best.gain, remaining)
         return state, Info(best.objective, gain, jnp.ones((), jnp.int32))
-
-    def _visit(self, mixture: Mixture, data: Any, penalty: Penalty) -> Visit:
-        seen, info = self.algorithm.init(mixture, data, penalty)
-        image = maximise(seen.moments, mixture.family, penalty, mixture)
-        gain = gain_in_q(mixture, image, seen.moments.mass, penalty)
-        return Visit(mixture, seen.moments, seen.log_likelihood, info.objective, image, gain)
 
 
 def extrapolate(
@@ -154,7 +131,7 @@ def extrapolate(
     steps_dual, bends_dual = jax.vmap(information)(steps), jax.vmap(information)(bends)
     length = jnp.sum(steps_dual * steps, axis=-1)
     curved = jnp.sum(steps_dual * bends, axis=-1)
-    long = length > rounding_gain(best.mixture, best.moments.mass)
+    long = length > rounding_gain(best.mixture, best.mass)
     used = long & (curved > _FLATTEST * length)
     inverse = jnp.where(used, 1 / jnp.where(used, curved, 1.0), 0.0)
 
@@ -176,7 +153,7 @@ def extrapolate(
 
 def complete_information(best: Visit, penalty: Penalty) -> Any:
     """V ↦ I_c v in coordinates at the best mixture: the Hessian there of the gain in Q, taken from it."""
-    mixture, mass = best.mixture, best.moments.mass
+    mixture, mass = best.mixture, best.mass
 
     def gain(direction: Array) -> Array:
         return gain_in_q(mixture, _displaced(mixture, direction), mass, penalty)

@@ -106,7 +106,7 @@ def check_climber(algorithm: Any, prior: Any) -> None:
     if hasattr(algorithm, "algorithm"):
         inner = algorithm.algorithm
         check_climber(inner, prior)
-        if hasattr(inner, "algorithm") or hasattr(inner, "optimizer"):
+        if not hasattr(inner, "visit"):
             raise TypeError(f"Accelerated needs EM(), not {inner!r}")
         as_count(algorithm.order, "order")
     check_prior(prior)

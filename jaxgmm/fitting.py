@@ -16,10 +16,11 @@ from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
 from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
 from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process
 from jaxgmm.data import Rows
-from jaxgmm.em import EM, labelled_mixture
+from jaxgmm.em import EM
 from jaxgmm.families import family_of
 from jaxgmm.halving import plan
 from jaxgmm.initialise import check_method
+from jaxgmm.maximisation import labelled_mixture
 from jaxgmm.mixtures import project, without_spares
 from jaxgmm.priors import Ridge, settle
 from jaxgmm.progress import Callback, Progress

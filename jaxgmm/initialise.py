@@ -19,8 +19,8 @@ from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
 from jaxgmm.checks import as_count, as_key, check_prior
 from jaxgmm.data import Rows, as_rows
-from jaxgmm.em import labelled_moments, maximise
 from jaxgmm.families import family_of
+from jaxgmm.maximisation import labelled_moments, maximise
 from jaxgmm.moments import gather, merge, spread
 from jaxgmm.priors import Penalty, prepare, settle
 from jaxgmm.scaling import units_of, weigh

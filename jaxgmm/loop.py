@@ -25,7 +25,7 @@ class Climb(NamedTuple):
     Attributes:
         state: the algorithm's.
         info: of the last step.
-        n_iter: iterations so far, ().
+        n_iter: iterations so far, (); −1 before the start has been visited, which is none.
         n_passes: passes over the data so far, ().
         history: objective after each iteration, NaN ahead, (max_iter,).
     """
@@ -93,30 +93,32 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
     """A climb at its start."""
     state, info = algorithm.init(mixture, data, penalty)
     history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
-    climb = Climb(state, info, jnp.zeros((), jnp.int32), info.n_passes, history)
+    climb = Climb(state, info, jnp.minimum(info.n_passes, 1) - 1, info.n_passes, history)
     # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
     climb = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
-    return varying_as(climb, info.objective)
+    columns = penalty.columns
+    return varying_as(climb, mixture.log_weights[0] + mixture.means[0, 0] + columns.mean[0] + columns.mass)
 
 
 def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
     """Whether a climb has neither converged, run out nor failed, ()."""
-    unconverged = ~_converged(climb, penalty, tol)
-    return unconverged & (climb.n_iter < climb.history.shape[-1]) & jnp.isfinite(climb.info.objective)
+    unfinished = ~_converged(climb, penalty, tol) & (climb.n_iter < climb.history.shape[-1])
+    return unfinished & (jnp.isfinite(climb.info.objective) | (climb.n_iter < 0))
 
 
 def advance(
     algorithm: Algorithm, climb: Climb, data: Any, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
 ) -> Climb:
     """Up to `n_steps` more iterations, fewer where the climb ends."""
-    until = climb.n_iter + n_steps
+    until = jnp.maximum(climb.n_iter, 0) + n_steps
 
     def unfinished(climb: Climb) -> Array:
         return going(climb, penalty, tol) & (climb.n_iter < until)
 
     def step(climb: Climb) -> Climb:
         state, info = algorithm.step(climb.state, data, penalty)
-        history = climb.history.at[climb.n_iter].set(info.objective)
+        place = jnp.where(climb.n_iter < 0, climb.history.shape[-1], climb.n_iter)
+        history = climb.history.at[place].set(info.objective, mode="drop")
         climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history)
         return varying_as(climb, info.objective)
 
@@ -143,4 +145,4 @@ def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike 
 
 
 def _converged(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
-    return climb.info.gain < jnp.asarray(tol, climb.info.gain.dtype) * penalty.columns.mass
+    return (climb.n_iter > 0) & (climb.info.gain < jnp.asarray(tol, climb.info.gain.dtype) * penalty.columns.mass)

@@ -15,8 +15,8 @@ from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, float_dtype, is_traced
 from jaxgmm.checks import check_mixture
-from jaxgmm.em import maximise
 from jaxgmm.families import family_of
+from jaxgmm.maximisation import maximise
 from jaxgmm.moments import POOLED, columns_of, convert
 from jaxgmm.priors import prepare
 

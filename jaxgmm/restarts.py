@@ -174,7 +174,8 @@ def climb_all(
             if field.given_up.any() and not field.unfinished[field.lanes].any():
                 field = _relent(field, judge)
     except KeyboardInterrupt:
-        pass
+        if not n_done:
+            raise
     fits, collapses = judge(field.together())
     return Outcome(fits, collapses, field.unfinished & ~field.given_up, field.given_up)
 

@@ -15,7 +15,7 @@ FLOORS = [
     ["_protocols", "centring", "checks", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
-    ["density", "criteria", "em", "reparameterised", "transport", "divergences"],
+    ["density", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
     ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
     ["halving", "restarts", "fitting"],

@@ -146,7 +146,9 @@ COLUMNS = [("passes", "d"), ("fewer", ".1f"), ("stopped", "d"), ("short", ".0e")
 def climb(algorithm: Any, start: jaxgmm.Mixture, rows: jaxgmm.Rows, most: int) -> Trace:
     """Every iteration, until nothing is left to gain or `most` are done."""
     at, penalty = first(algorithm, start, rows)
-    state, pieces = at.state, [np.array([[at.info.objective], [at.info.gain], [at.info.n_passes]])]
+    state, pieces = at.state, []
+    if at.info.n_passes:  # of an algorithm whose first step does not visit the start
+        pieces.append(np.array([[at.info.objective], [at.info.gain], [at.info.n_passes]]))
     while sum(piece.shape[1] for piece in pieces) < most:
         state, infos = more(algorithm, state, rows, penalty)
         pieces.append(np.array([infos.objective, infos.gain, infos.n_passes]))

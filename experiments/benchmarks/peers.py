@@ -38,10 +38,10 @@ def em_step(state: Any, rows: Any, penalty: Penalty) -> Any:
 
 
 class Jaxgmm:
-    """`EM().step`, jitted: M, then E, so that its mixture is one M-step on from the start as everybody's is."""
+    """`EM().step`, jitted: E, then M, as everybody's."""
 
     def __init__(self, problem: Problem, covariance_type: str) -> None:
-        """Compile, and make the first E-step, which the others make in their own first pass."""
+        """Make the rows ready."""
         start = jaxgmm.make_mixture(*problem.start, covariance_type=covariance_type)
         self.rows = as_rows(jnp.asarray(problem.x))
         self.penalty = jax.jit(lambda rows: prepare(None, rows.columns()))(self.rows)
@@ -60,7 +60,7 @@ class Jaxgmm:
 
     def parameters(self) -> Parameters:
         """The mixture after the last M-step."""
-        mixture = self.state.mixture
+        mixture = self.state.image
         dense = np.asarray(mixture.covariances)
         own = {
             "full": lambda: dense,

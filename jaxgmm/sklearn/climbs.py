@@ -25,7 +25,7 @@ WARNINGS: dict[Any, str] = {
 }
 """What to tell of a fit that ended so."""
 
-_FEWEST_TO_ESTIMATE = 3
+_FEWEST_TO_ESTIMATE = 2
 """Iterations that EM needs to see its gains decay twice."""
 
 

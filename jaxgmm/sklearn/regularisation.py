@@ -60,11 +60,11 @@ class Regularised:
     takes_spares: ClassVar[bool] = True
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
-        """One pass at the start."""
+        """No pass: the first step visits the start."""
         return EM().init(mixture, Noisy(data, self.variances), penalty)
 
     def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
-        """M, then E."""
+        """E, then M."""
         return EM().step(state, Noisy(data, self.variances), penalty)
 
 
