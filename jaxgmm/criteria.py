@@ -16,6 +16,19 @@ from jaxgmm.density import log_likelihood
 from jaxgmm.families import family_of
 from jaxgmm.passes import weighted_sum
 
+CRITERIA = ("bic", "aic", "icl")
+"""Names of the criteria; all are lower for better."""
+
+
+def check_criterion(criterion: Any) -> None:
+    """Ask for the name of a criterion.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
+
 
 def n_parameters(covariance_type: Any, K: int, D: int) -> int:
     """Number of free parameters: (K − 1) weights, K·D means, and the family's covariance entries.

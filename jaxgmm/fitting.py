@@ -52,7 +52,7 @@ def fit(
     pay (fewer than four million multiplications in a pass of all, n_init·N·K·D²), only the best fifth go on after
     50 iterations, and the others are `STOPPED`. Columns are centred and scaled in float64 first, so that the fit
     is the same in any units; the result is in the user's. Ctrl-C returns the best so far, with status
-    `INTERRUPTED`.
+    `INTERRUPTED`; in the first iteration, or while it compiles, there is none, and it goes through.
 
     Args:
         key: a typed key, `jax.random.key(0)`.

@@ -15,7 +15,7 @@ from jaxgmm._protocols import Family
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
 from jaxgmm.arrays import as_table
 from jaxgmm.checks import as_callback, as_count, as_key, check_climber
-from jaxgmm.criteria import doubt, n_parameters
+from jaxgmm.criteria import check_criterion, doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
 from jaxgmm.fitting import Options, fit_in_slots
@@ -23,19 +23,6 @@ from jaxgmm.mixtures import with_spares
 from jaxgmm.progress import Callback, Progress
 from jaxgmm.tables import html_table
 from jaxgmm.weights import as_weights
-
-CRITERIA = ("bic", "aic", "icl")
-"""Names of the criteria; all are lower for better."""
-
-
-def check_criterion(criterion: Any) -> None:
-    """Ask for the name of a criterion.
-
-    Raises:
-        ValueError: if it is not one.
-    """
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +235,12 @@ def _candidate(
         return Candidate(count, family.name, size, skipped=f"only {n_rows} rows")
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
         return Candidate(count, family.name, size, skipped="interrupted")
-    result = fit_one()
+    try:
+        result = fit_one()
+    except KeyboardInterrupt:  # before this one had anything to return
+        if all(c.result is None for c in before):
+            raise
+        return Candidate(count, family.name, size, skipped="interrupted")
     deviance = -2 * float(result.log_likelihood)
     bic = deviance + size * float(np.log(weights.sum()))
     icl = bic + float(doubt(*as_data(with_spares(result.mixture, n_slots), x, weights)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import Status
+from jaxgmm import Status, selection
 from jaxgmm.progress import Progress, Sight
 
 KEY = jax.random.key(0)
@@ -62,6 +62,25 @@ def test_a_callback_that_returns_true_ends_the_fit(blobs):
         assert fitted.status is Status.MAX_ITER
     chosen = jaxgmm.select(KEY, blobs[0], [2, 3], ["diag"], n_init=2, tol=0, callback=lambda report: True)
     assert [c.skipped for c in chosen] == [None, "interrupted"]
+
+
+def test_an_interrupt_before_a_candidate_has_climbed_leaves_those_before_it(blobs, monkeypatch):
+    fit_in_slots, n_fits = selection.fit_in_slots, 0
+
+    def interrupted(*arguments):
+        nonlocal n_fits
+        n_fits += 1
+        if n_fits == interrupted.at:
+            raise KeyboardInterrupt
+        return fit_in_slots(*arguments)
+
+    monkeypatch.setattr(selection, "fit_in_slots", interrupted)
+    interrupted.at = 2
+    chosen = jaxgmm.select(KEY, blobs[0], [1, 2, 3], ["diag"], n_init=2)
+    assert [c.skipped for c in chosen] == [None, "interrupted", "interrupted"] and n_fits == 2
+    interrupted.at = 3
+    with pytest.raises(KeyboardInterrupt):
+        jaxgmm.select(KEY, blobs[0], [1, 2], ["diag"], n_init=2)
 
 
 def test_selections_tell_of_all_their_fits(blobs, capfd):

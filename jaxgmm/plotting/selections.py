@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from jaxgmm.criteria import check_criterion
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes
-from jaxgmm.selection import Selection, check_criterion
+from jaxgmm.selection import Selection
 
 _MARKS = "osD^vP<>ph8d"
 
