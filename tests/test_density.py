@@ -204,6 +204,20 @@ def test_columns_in_units_far_apart_hide_nothing(family):
     np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_an_absent_component_does_not_move_the_centre():
+    # Rows lose the digits that lie below the rounding of their distance from it.
+    means, covs = np.float32([[0, 0], [3e-9, 0], [9e9, 0]]), np.float32([1e-18, 4e-18, 1.0])
+    mixture, there = (
+        jaxgmm.make_mixture(w, means[: len(w)], covs[: len(w)], covariance_type="spherical")
+        for w in (np.float32([0.5, 0.5, 0]), np.float32([0.5, 0.5]))
+    )
+    x = 1e-9 * np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), jaxgmm.log_prob(there, x), rtol=1e-6)
+    found, expected = jaxgmm.e_step(mixture, x)[0], jaxgmm.e_step(there, x)[0]
+    np.testing.assert_allclose(found.mean[:2], expected.mean, rtol=1e-5)
+    np.testing.assert_allclose(found.scatter[:2], expected.scatter, rtol=1e-5)
+
+
 def test_a_tight_component_that_is_absent_hides_no_other():
     covs = np.array([1.3e-38, 1.0, 1.0], np.float32)
     means = np.array([[0.0], [0.0], [3.0]], np.float32)
@@ -242,6 +256,14 @@ def test_the_derivative_in_a_weight_of_zero_is_that_of_its_row(family, dtype):
     found, bad = np.asarray(jax.jit(jax.grad(figure))(none, spoiled)), [0, 3, 6]
     np.testing.assert_array_equal(found[bad], 0.0)
     np.testing.assert_allclose(np.delete(found, bad), np.delete(slopes, bad), rtol=1e-3, atol=1e-3)
+    unit = dtype(np.sqrt(np.finfo(dtype).max) / 2)
+    wide, far = jaxgmm.affine(mixture, unit, dtype(0)), x * unit
+    with np.errstate(over="ignore"):
+        has_square = np.isfinite(np.sum((far - np.asarray(jaxgmm.total_moments(wide)[0])) ** 2, axis=1))
+    expected = np.where(has_square | (none > 0), jaxgmm.log_prob(wide, far), 0.0)
+    assert 0 < np.count_nonzero(expected == 0) < 10
+    found = jax.grad(lambda w: jaxgmm.log_likelihood(wide, far, w))(none)
+    np.testing.assert_allclose(found, expected, rtol=10 * tolerance(dtype))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

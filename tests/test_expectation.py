@@ -104,6 +104,9 @@ def test_rows_made_ready_give_the_same_pass(dtype):
     data = jaxgmm.Rows(x, weights)
     ready = data.ready(data.columns())
     assert ready.distances is not None
+    # A row without weight bounds nothing, wherever it is.
+    unweighted = jaxgmm.Rows(x.at[5].set(1e6), weights.at[5].set(0.0))
+    assert unweighted.ready(data.columns()).distances.each[5] == 0
     statistic = mixture.family.statistic
     expected = residuals(statistic, mixture, x, weights)
     close(ready.moments(mixture, statistic), expected, 30 * tolerance(dtype))
