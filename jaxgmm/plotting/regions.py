@@ -57,7 +57,8 @@ def levels(plane: Mixture, components: Components, coverage: tuple[float, ...]) 
     order = np.argsort(found)
     mass = np.outer(components.weights / components.weights.sum(), -np.diff(outside)).ravel()[order]
     # From the outside in, where a small sum is of small terms.
-    return np.interp(np.log1p(-np.asarray(coverage)), np.log(np.cumsum(mass) - 0.5 * mass), found[order])
+    beyond = np.maximum(np.cumsum(mass) - 0.5 * mass, np.finfo(np.float64).tiny)
+    return np.interp(np.log1p(-np.asarray(coverage)), np.log(beyond), found[order])
 
 
 def lines(
