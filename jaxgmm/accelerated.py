@@ -26,7 +26,7 @@ class AcceleratedState(NamedTuple):
 
     Attributes:
         best: the best mixture so far.
-        highest: the highest objective so far, ().
+        highest: the highest objective so far, (); −∞ before the start has been visited.
         proposal: the mixture to visit next.
         safe: whether the proposal is an EM step from the best, ().
         points: coordinates of earlier visits, oldest first, (order, P).
@@ -80,10 +80,11 @@ class Accelerated:
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
         """No pass: the first step visits the start."""
         info = unvisited(mixture.means.dtype)
-        nothing, empty = info.objective, jnp.zeros((self.order, coordinates(mixture).shape[0]), mixture.means.dtype)
-        best = Visit(mixture, jnp.zeros_like(mixture.log_weights), nothing, nothing, mixture, nothing)
-        state = AcceleratedState(best, -info.gain, mixture, jnp.ones((), bool), empty, empty, jnp.zeros((), jnp.int32))
-        return state, info
+        unknown, no_mass = info.objective, jnp.zeros_like(mixture.log_weights)
+        best = Visit(mixture, no_mass, unknown, unknown, mixture, gain=unknown)
+        empty = jnp.zeros((self.order, coordinates(mixture).shape[0]), unknown.dtype)
+        lowest, safe, count = jnp.full_like(unknown, -jnp.inf), jnp.ones((), bool), jnp.zeros((), jnp.int32)
+        return AcceleratedState(best, lowest, mixture, safe, empty, empty, count), info
 
     def step(self, state: AcceleratedState, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
         """Visit the proposal, keep the better, propose anew: one pass."""

@@ -68,9 +68,9 @@ class EM:
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
         """No pass: the first step visits the start."""
-        unknown = jnp.full((), jnp.nan, mixture.means.dtype)
-        state = EMState(mixture, unknown, mixture, jnp.full((WINDOW,), jnp.nan, unknown.dtype))
-        return state, unvisited(unknown.dtype)
+        info = unvisited(mixture.means.dtype)
+        gains = jnp.full((WINDOW,), jnp.nan, mixture.means.dtype)
+        return EMState(mixture, info.objective, mixture, gains), info
 
     def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
         """E, then M."""

@@ -96,6 +96,7 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
     climb = Climb(state, info, jnp.minimum(info.n_passes, 1) - 1, info.n_passes, history)
     # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
     climb = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
+    # A climb that has made no pass varies as its start and its rows do.
     columns = penalty.columns
     return varying_as(climb, mixture.log_weights[0] + mixture.means[0, 0] + columns.mean[0] + columns.mass)
 

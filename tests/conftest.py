@@ -15,6 +15,8 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 X64 = os.environ.get("JAX_ENABLE_X64", "1") not in ("0", "false", "False")
 
+os.environ["MPLBACKEND"] = "agg"  # pyplot may look for a screen
+
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

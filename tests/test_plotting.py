@@ -7,26 +7,21 @@ import sys
 import jax
 import jax.numpy as jnp
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.contour import QuadContourSet
 from scipy import stats
 
 import jaxgmm
-from jaxgmm import FitResult, Status
+from jaxgmm import FitResult, Status, plotting
+from jaxgmm.plotting import colours, regions, views
 from jaxgmm.selection import Candidate, Selection
 from tests import cases
-
-matplotlib.use("Agg")  # before pyplot is imported, which may look for a screen
-
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.colors import to_rgb  # noqa: E402
-from matplotlib.contour import QuadContourSet  # noqa: E402
-
-from jaxgmm import plotting  # noqa: E402
-from jaxgmm.plotting import colours, regions, views  # noqa: E402
 
 PUBLIC = "clusters ellipses uncertainty contours curves pairs responsibilities criteria traces palette".split()
 DRAWN_FROM_ROWS = [plotting.clusters, plotting.uncertainty, plotting.contours, plotting.curves, plotting.pairs]

@@ -46,8 +46,7 @@ class Jaxgmm:
         self.rows = as_rows(jnp.asarray(problem.x))
         self.penalty = jax.jit(lambda rows: prepare(None, rows.columns()))(self.rows)
         self.rows = jax.jit(lambda rows, columns: rows.ready(columns))(self.rows, self.penalty.columns)
-        begin = jax.jit(lambda mixture, rows, penalty: jaxgmm.EM().init(mixture, rows, penalty)[0])
-        self.first = self.state = jax.block_until_ready(begin(start, self.rows, self.penalty))
+        self.first = self.state = jaxgmm.EM().init(start, self.rows, self.penalty)[0]
         self.covariance_type = covariance_type
 
     def restart(self) -> None:

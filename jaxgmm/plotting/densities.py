@@ -93,7 +93,8 @@ def contours(
     coverage = as_coverage(coverage)
     view = as_view(mixture, x, dims, sample_weight, max_rows, least=2, instead=": curves draws one")
     plane, shown, points = view.marginal(), view.components(), view.points()
-    across, up = (lines(shown, place, _N_GRID, points[:, place], 0.04, coverage[-1]) for place in (0, 1))
+    seen = {"margin": 0.04, "coverage": coverage[-1]}
+    across, up = (lines(shown, place, _N_GRID, points[:, place], **seen) for place in (0, 1))
     grid = np.stack(np.meshgrid(across, up), axis=-1)
     heights = np.asarray(density.log_prob(plane, grid), np.float64)
     found = levels(plane, shown, coverage)[::-1]
