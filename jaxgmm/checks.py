@@ -133,8 +133,9 @@ def check_mixtures(mixture: Any, name: str = "mixture") -> None:
         TypeError: if it is something else.
     """
     if not isinstance(mixture, Mixture):
-        hint = ": pass its .mixture" if hasattr(type(mixture), "mixture") else ""
-        raise TypeError(f"{name} must be a Mixture, not {_named(mixture)}{hint}")
+        parts = (part for part in ("mixture", "best") if hasattr(type(mixture), part))
+        hint = next((f": pass its .{part}" for part in parts), "")
+        raise TypeError(f"{name} must be a Mixture or a FitResult, not {_named(mixture)}{hint}")
 
 
 def check_mixture(mixture: Any, name: str = "mixture") -> None:

@@ -62,7 +62,8 @@ def aic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Arr
     Raises:
         ValueError: if shapes do not match.
     """
-    return -2 * log_likelihood(mixture, x, sample_weight) + 2.0 * mixture.n_parameters
+    mixture, data = as_data(mixture, x, sample_weight)
+    return -2 * log_likelihood(mixture, data) + 2.0 * mixture.n_parameters
 
 
 def bic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:

@@ -13,11 +13,12 @@ from jax import Array
 
 from jaxgmm._protocols import Family
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
-from jaxgmm.arrays import as_table
+from jaxgmm.arrays import Names, as_table
 from jaxgmm.checks import as_callback, as_count, as_key, check_climber
 from jaxgmm.criteria import check_criterion, doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
+from jaxgmm.fitted import as_start
 from jaxgmm.fitting import Options, fit_in_slots
 from jaxgmm.mixtures import with_spares
 from jaxgmm.progress import Callback, Progress
@@ -61,6 +62,11 @@ class Candidate:
         if self.result is None:
             raise ValueError(f"K = {self.n_components} with {self.covariance_type!r} was skipped: {self.skipped}")
         return self.result.mixture
+
+    @property
+    def feature_names(self) -> Names | None:
+        """Names of the columns, where the fit knows them."""
+        return None if self.result is None else self.result.feature_names
 
     @property
     def sound(self) -> bool:
@@ -186,6 +192,7 @@ def select(
     check_criterion(criterion)
     asked = Options(**fit_options)
     check_climber(asked.algorithm, asked.prior)
+    asked = asked._replace(init=as_start(asked.init, x))
     table = as_table(x)
     weights = as_weights(sample_weight, len(table.rows))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]

@@ -12,9 +12,9 @@ import jaxgmm
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
     ["arrays", "tables", "progress", "_types", "_linalg", "factors"],
-    ["_protocols", "centring", "checks", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
+    ["_protocols", "centring", "checks", "fitted", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
-    ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
+    ["passes", "expectation", "data", "pairs", "collapse", "sampling", "algebra"],
     ["density", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
     ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
