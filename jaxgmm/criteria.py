@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.checks import as_count
 from jaxgmm.data import as_data
@@ -48,7 +49,7 @@ def n_parameters(covariance_type: Any, K: int, D: int) -> int:
     return K - 1 + K * D + family_of(covariance_type).n_parameters(K, D)
 
 
-def aic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def aic(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Akaike's information criterion, −2ℓ + 2p; lower is better (Akaike 1974).
 
     Args:
@@ -66,7 +67,7 @@ def aic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Arr
     return -2 * log_likelihood(mixture, data) + 2.0 * mixture.n_parameters
 
 
-def bic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def bic(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Bayesian information criterion, −2ℓ + p log n with n = Σw; lower is better (Schwarz 1978).
 
     mclust's BIC is the negative of this.
@@ -86,7 +87,7 @@ def bic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Arr
     return -2 * log_likelihood(mixture, data) + mixture.n_parameters * jnp.log(jnp.sum(data.weights))
 
 
-def icl(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def icl(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Integrated complete-data likelihood, BIC − 2 Σ wᵢ log maxₖ rᵢₖ; lower is better.
 
     BIC with a price on rows that are not clearly of one component (Biernacki, Celeux & Govaert 2000, with

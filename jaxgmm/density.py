@@ -13,11 +13,12 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import instantiated
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.data import as_data, as_points, as_rows
 
 
-def log_prob(mixture: Mixture, x: Any) -> Array:
+def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log-density log p(x) = log Σ_k π_k N(x; μ_k, Σ_k) of each row.
 
     Args:
@@ -39,7 +40,7 @@ def _log_prob(mixture: Mixture, x: Array) -> Array:
     return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
 
 
-def log_joint(mixture: Mixture, x: Any) -> Array:
+def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log-joint log π_k + log N(x_i; μ_k, Σ_k) of each row and component.
 
     Args:
@@ -61,7 +62,7 @@ def _log_joint(mixture: Mixture, data: Any) -> Array:
     return data.log_joint(mixture)
 
 
-def log_responsibilities(mixture: Mixture, x: Any) -> Array:
+def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log of the responsibilities, log p(k | x_i).
 
     Args:
@@ -84,7 +85,7 @@ def _log_responsibilities(mixture: Mixture, data: Any) -> Array:
     return data.log_responsibilities(mixture)
 
 
-def responsibilities(mixture: Mixture, x: Any) -> Array:
+def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
     """Soft assignment p(k | x_i) = π_k N(x_i; μ_k, Σ_k) / p(x_i).
 
     Args:
@@ -100,7 +101,7 @@ def responsibilities(mixture: Mixture, x: Any) -> Array:
     return jnp.exp(log_responsibilities(mixture, x))
 
 
-def predict(mixture: Mixture, x: Any) -> Array:
+def predict(mixture: Mixture | Fitted, x: Any) -> Array:
     """Hard assignment: the component with the largest responsibility.
 
     Args:
@@ -125,7 +126,7 @@ def _predict(mixture: Mixture, data: Any) -> Array:
     return jnp.where(unknown, -1, jnp.argmax(log_responsibilities, axis=-1))
 
 
-def uncertainty(mixture: Mixture, x: Any) -> Array:
+def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
     """Uncertainty of the hard assignment, 1 − max_k p(k | x_i): the chance that it is wrong, were the mixture true.
 
     Summed over the other components, so that small values keep their digits.
@@ -155,7 +156,7 @@ def _uncertainty(mixture: Mixture, data: Any) -> Array:
     return jnp.sum(jnp.where(largest & known, 0.0, jnp.exp(log_responsibilities)), axis=-1)
 
 
-def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Total log-likelihood Σ wᵢ log p(xᵢ).
 
     Its derivative in the mixture is Fisher's identity, ∇ log p(X; θ) = ∇Q(θ; Moments): one pass over the
@@ -181,7 +182,7 @@ def _log_likelihood(mixture: Mixture, data: Any) -> Array:
     return data_log_likelihood(mixture, data)
 
 
-def score(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def score(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Mean log-likelihood Σ wᵢ log p(xᵢ) / Σ wᵢ.
 
     Args:
@@ -199,7 +200,7 @@ def score(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> A
     return _log_likelihood(mixture, data) / jnp.sum(data.weights)
 
 
-def e_step(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
+def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
     """The E-step: moments of the rows under the mixture's responsibilities.
 
     Args:
