@@ -14,13 +14,13 @@ from jax.typing import ArrayLike
 from jaxgmm._protocols import Algorithm, Family, Fitted
 from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
 from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
-from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process
+from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process, keyed
 from jaxgmm.data import Rows
 from jaxgmm.em import EM
 from jaxgmm.families import family_of
 from jaxgmm.fitted import as_start
 from jaxgmm.halving import plan
-from jaxgmm.initialise import check_method
+from jaxgmm.initialise import as_method
 from jaxgmm.maximisation import labelled_mixture
 from jaxgmm.mixtures import project, without_spares
 from jaxgmm.priors import Ridge, settle
@@ -30,6 +30,7 @@ from jaxgmm.scaling import Nats, Units, bucket, check_representable, standardise
 from jaxgmm.weights import check_responsibilities
 
 
+@keyed
 def fit(
     key: Array,
     x: Any,
@@ -129,7 +130,7 @@ def fit_in_slots(
     weight_unit = float(weights.sum() / np.count_nonzero(weights))
     data = _in_bucket(x, weights, weight_unit, units, dtype)
     if isinstance(init, str):
-        check_method(init)
+        init = as_method(init)
         keys = jax.random.split(key, n_init)
         climbs, penalty, distances = start_drawn(
             algorithm, keys, data, prior, n_components, init, family, max_iter, max(n_slots, n_components)

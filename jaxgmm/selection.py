@@ -14,7 +14,7 @@ from jax import Array
 from jaxgmm._protocols import Family
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
 from jaxgmm.arrays import Names, as_table
-from jaxgmm.checks import as_callback, as_count, as_key, check_climber
+from jaxgmm.checks import as_callback, as_count, as_key, check_climber, keyed
 from jaxgmm.criteria import check_criterion, doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.families import FAMILIES, family_of
@@ -152,6 +152,7 @@ def _cells(c: Candidate) -> list[str]:
     return [*start, *numbers, Status(int(c.result.status)).name.lower()]
 
 
+@keyed
 def select(
     key: Array,
     x: Any,
