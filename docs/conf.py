@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from types import ModuleType
 from typing import Any
 
 from docutils import nodes
@@ -69,9 +68,7 @@ autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 autosummary_generate = False
 python_maximum_signature_line_length = 88
 
-PUBLIC = {
-    name for name, thing in vars(jaxgmm).items() if not name.startswith("_") and not isinstance(thing, ModuleType)
-}
+PUBLIC = set(jaxgmm.__all__)
 
 
 class Docstring(GoogleDocstring):

@@ -212,7 +212,7 @@ class FitResult(NamedTuple):
         objective: log-likelihood plus log-prior, ().
         n_iter: iterations, ().
         n_passes: passes over the data; what EM and line searches are compared by, ().
-        status: a `Status`, ().
+        status: a `Status` from `fit`; from `run` an int32 array of one, (), which may be traced.
         history: objective after each iteration, NaN past the end, (max_iter,).
         restarts: what became of each restart; None from `run`.
         feature_names: names of the columns, where `fit` was given a table that has them; static.
@@ -223,7 +223,7 @@ class FitResult(NamedTuple):
     objective: Array
     n_iter: Array
     n_passes: Array
-    status: Array
+    status: Any
     history: Array
     restarts: Restarts | None = None
     feature_names: Names | None = None

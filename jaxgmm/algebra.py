@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, nn
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._linalg import product
 from jaxgmm._protocols import Fitted

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import Mixture, Status

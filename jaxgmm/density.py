@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._linalg import instantiated
 from jaxgmm._protocols import Fitted

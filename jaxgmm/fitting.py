@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._protocols import Algorithm, Family, Fitted
 from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
@@ -175,7 +175,7 @@ def _in_users_units(
         objective=objective(fitted.objective),
         n_iter=jnp.asarray(fitted.n_iter),
         n_passes=jnp.asarray(fitted.n_passes),
-        status=Status(int(fitted.status)),  # pyright: ignore[reportArgumentType]
+        status=Status(int(fitted.status)),
         history=objective(fitted.history),
         restarts=Restarts(
             objective=objective(restarts.objective),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._linalg import conjugate_gradients
 from jaxgmm._protocols import Algorithm, Fitted

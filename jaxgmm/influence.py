@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._linalg import product
 from jaxgmm._protocols import Fitted

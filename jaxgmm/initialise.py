@@ -35,9 +35,9 @@ _LLOYD_ITERATIONS = 50
 @keyed
 def initialize(
     key: Array,
-    x: ArrayLike,
+    x: Any,
     n_components: int,
-    sample_weight: ArrayLike | None = None,
+    sample_weight: Any = None,
     *,
     method: str = "k-means++",
     covariance_type: Any = "full",

@@ -44,7 +44,7 @@ def run(
     algorithm: Algorithm,
     mixture: Mixture | Fitted,
     x: Any,
-    sample_weight: ArrayLike | None = None,
+    sample_weight: Any = None,
     *,
     prior: Any = None,
     max_iter: int = 1000,

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 from jax.scipy.special import ndtr
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm import chunks
 from jaxgmm._linalg import instantiated

@@ -17,6 +17,8 @@ CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(?::tags:[^\n]*\n)?(.*?)^```", flag
 
 def public_names(module):
     held = vars(importlib.import_module(module))
+    if "__all__" in held:
+        return set(held["__all__"])
     return {name for name, thing in held.items() if name[0] != "_" and not isinstance(thing, types.ModuleType)}
 
 

@@ -187,10 +187,8 @@ def test_reverse_mode_through_a_climb_says_what_to_take_instead():
         lambda x: jax.grad(climb)(mixture, x),
         lambda x: jax.jit(jax.grad(climb, argnums=1))(mixture, x),
         lambda x: jax.vmap(jax.grad(climb, argnums=1), (None, 0))(mixture, x[None]),
-        lambda x: jax.vjp(climb, mixture, x)[1](x[0, 0]),
         lambda x: jax.jacrev(jax.jacfwd(lambda shift: climb(mixture, x + shift)))(x[0, 0]),
         lambda x: jax.grad(carried)(mixture, x),
-        lambda x: jax.grad(jax.checkpoint(climb))(mixture, x),
     ):
         with pytest.raises(TypeError, match=r"jaxgmm.run has a derivative forward only .*take jaxgmm.solution"):
             jax.eval_shape(reverse, x)
