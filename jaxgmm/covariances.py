@@ -7,7 +7,6 @@ trailing axis of 1 on a diagonal is a scale that all columns share.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import ClassVar
 
 import jax
@@ -17,10 +16,6 @@ from jax import Array
 
 from jaxgmm._linalg import excess, product
 from jaxgmm.factors import inverse_lower
-
-_FEWEST_FOR_A_PRODUCT = 8
-"""Columns below which whitening is written out term by term: jaxlib 0.10.2 miscompiles products of matrices with
-3, 5, 6 or 7 rows by long rows of columns, where a reduction follows (jax #39103)."""
 
 
 @jax.tree_util.register_dataclass
@@ -61,12 +56,8 @@ class Dense:
     def whiten(inverse: Array, means: Array, columns: Array) -> Array:
         """L_k⁻¹ (x − μ_k) for columns x (D, C): (K, D, C)."""
         n_features = means.shape[-1]
-        if n_features < _FEWEST_FOR_A_PRODUCT:
-            terms = [inverse[:, :, j, None] * columns[None, None, j] for j in range(n_features)]
-            whitened = functools.reduce(jnp.add, terms)
-        else:
-            stacked = product("ij,jc->ic", inverse.reshape(-1, n_features), columns)
-            whitened = stacked.reshape(-1, n_features, columns.shape[-1])
+        stacked = product("ij,jc->ic", inverse.reshape(-1, n_features), columns)
+        whitened = stacked.reshape(-1, n_features, columns.shape[-1])
         offsets = jnp.sum(inverse * means[:, None, :], axis=-1)
         return whitened - offsets[:, :, None]
 

@@ -20,7 +20,7 @@ from jaxgmm.checks import check_mixture
 from jaxgmm.expectation import expectation
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
-from jaxgmm.passes import Distances, combine, distances_from, weighted_sum
+from jaxgmm.passes import Distances, by_residuals, combine, distances_from, weighted_sum
 from jaxgmm.weights import as_weights, check_weights_held
 
 
@@ -113,6 +113,20 @@ class Rows:
             return rows(prepared, in_place(x, weights, centre)[0])
 
         return chunks.each(mixture.means.size, chunk, self.x, self.weights)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ResidualRows(Rows):
+    """Plain rows whose every pass goes by whitened residuals, however long it takes."""
+
+    def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
+        """The E-step, as that of `Rows`."""
+        return by_residuals(statistic, mixture, self.x, self.weights)
+
+    def ready(self, columns: Columns) -> ResidualRows:
+        """The same rows: residuals need no distances."""
+        return self
 
 
 def _log_prob(seen: whitened.Joint) -> Array:
