@@ -109,9 +109,8 @@ def fit_in_slots(
     options: Options,
     n_slots: int,
     progress: Progress,
-    n_fits: int = 1,
 ) -> FitResult:
-    """`fit`, by a program compiled for any K up to `n_slots`, which serves `n_fits` fits."""
+    """`fit`, by a program compiled for any K up to `n_slots`."""
     if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_process()
@@ -138,7 +137,7 @@ def fit_in_slots(
         climbs, penalty, distances = start_given(algorithm, given, data, prior, max_iter)
     data = dataclasses.replace(data, distances=distances)
     # Rows without weight do not count: padding must not decide which restarts go on.
-    stages = plan(climbs, int(np.count_nonzero(weights)), n_fits)
+    stages = plan(climbs, int(np.count_nonzero(weights)), n_components)
     nats = Nats.of(units, weight_unit, float(weights.sum()), float(penalty.mass))
     n_covariances = min(climbs.state.mixture.covs.count, n_components)
     progress.begin(n_components, family.name, lambda value: float(nats.objective(value, n_covariances)))
