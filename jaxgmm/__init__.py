@@ -13,6 +13,8 @@ from jaxgmm.algebra import marginal as marginal
 from jaxgmm.algebra import total_moments as total_moments
 from jaxgmm.bootstrap import Bootstrap as Bootstrap
 from jaxgmm.bootstrap import bootstrap as bootstrap
+from jaxgmm.candidates import Candidate as Candidate
+from jaxgmm.candidates import Selection as Selection
 from jaxgmm.criteria import aic as aic
 from jaxgmm.criteria import bic as bic
 from jaxgmm.criteria import icl as icl
@@ -58,8 +60,6 @@ from jaxgmm.progress import Report as Report
 from jaxgmm.reparameterised import reparameterise as reparameterise
 from jaxgmm.reparameterised import sample_reparameterised as sample_reparameterised
 from jaxgmm.sampling import sample as sample
-from jaxgmm.selection import Candidate as Candidate
-from jaxgmm.selection import Selection as Selection
 from jaxgmm.selection import select as select
 from jaxgmm.standard_errors import standard_errors as standard_errors
 from jaxgmm.transport import Transport as Transport

@@ -112,9 +112,8 @@ def fit_in_slots(
     options: Options,
     n_slots: int,
     progress: Progress,
-    n_fits: int = 1,
 ) -> FitResult:
-    """`fit`, by a program compiled for any K up to `n_slots`, which serves `n_fits` fits."""
+    """`fit`, by a program compiled for any K up to `n_slots`."""
     if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_process()
@@ -147,7 +146,7 @@ def fit_in_slots(
         climbs, penalty, distances = drawn
         data = dataclasses.replace(data, distances=distances)
         # Rows without weight do not count: padding must not decide which restarts go on.
-        stages = plan(climbs, n_counted, n_fits)
+        stages = plan(climbs, n_counted, n_components)
         n_covariances = min(climbs.state.mixture.covs.count, n_components)
         told = Nats.of(units, weight_unit, weight, float(penalty.mass))
         progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))

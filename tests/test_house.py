@@ -19,7 +19,7 @@ FLOORS = [
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
     ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
     ["halving", "restarts", "verification", "fitting"],
-    ["selection"],
+    ["candidates", "selection"],
     ["persistence", "distributions"],
     ["__init__"],
     ["sklearn", "plotting", "numpyro", "distrax", "tfp"],
