@@ -18,14 +18,12 @@ from jaxgmm.criteria import bic as bic
 from jaxgmm.criteria import icl as icl
 from jaxgmm.criteria import n_parameters as n_parameters
 from jaxgmm.data import Rows as Rows
-from jaxgmm.density import e_step as e_step
+from jaxgmm.density import log_components as log_components
 from jaxgmm.density import log_joint as log_joint
-from jaxgmm.density import log_likelihood as log_likelihood
 from jaxgmm.density import log_prob as log_prob
 from jaxgmm.density import log_responsibilities as log_responsibilities
 from jaxgmm.density import predict as predict
 from jaxgmm.density import responsibilities as responsibilities
-from jaxgmm.density import score as score
 from jaxgmm.density import uncertainty as uncertainty
 from jaxgmm.divergences import Estimate as Estimate
 from jaxgmm.divergences import cauchy_schwarz_divergence as cauchy_schwarz_divergence
@@ -40,6 +38,9 @@ from jaxgmm.gradient import Gradient as Gradient
 from jaxgmm.implicit import solution as solution
 from jaxgmm.influence import influence as influence
 from jaxgmm.initialise import initialize as initialize
+from jaxgmm.likelihood import e_step as e_step
+from jaxgmm.likelihood import log_likelihood as log_likelihood
+from jaxgmm.likelihood import score as score
 from jaxgmm.loop import run as run
 from jaxgmm.maximisation import from_responsibilities as from_responsibilities
 from jaxgmm.maximisation import m_step as m_step

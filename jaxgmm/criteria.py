@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 from jaxgmm._types import Mixture
 from jaxgmm.checks import as_count
 from jaxgmm.data import as_data
-from jaxgmm.density import log_likelihood
 from jaxgmm.families import family_of
+from jaxgmm.likelihood import log_likelihood
 from jaxgmm.passes import weighted_sum
 
 CRITERIA = ("bic", "aic", "icl")

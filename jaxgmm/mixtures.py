@@ -19,6 +19,7 @@ from jaxgmm.families import family_of
 from jaxgmm.maximisation import maximise
 from jaxgmm.moments import POOLED, columns_of, convert
 from jaxgmm.priors import prepare
+from jaxgmm.zero_weights import log_weight
 
 
 def make_mixture(
@@ -64,9 +65,7 @@ def make_mixture(
 
 
 def _assemble(weights: Array, means: Array, covariances: Array, family: Family) -> Mixture:
-    positive = weights > 0
-    log_weights = jnp.where(positive, jnp.log(jnp.where(positive, weights, 1.0)), -jnp.inf)
-    log_weights = jnp.where(weights >= 0, log_weights - jnp.log(jnp.sum(weights)), jnp.nan)
+    log_weights = log_weight(weights / jnp.sum(weights))
     return Mixture(log_weights, means, family.from_array(covariances), family)
 
 

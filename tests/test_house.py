@@ -11,11 +11,11 @@ import jaxgmm
 
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
-    ["arrays", "tables", "progress", "_types", "_linalg", "factors"],
+    ["arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors"],
     ["_protocols", "centring", "checks", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
-    ["density", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
+    ["density", "likelihood", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
     ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
     ["halving", "restarts", "fitting"],
