@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxgmm._linalg import instantiated, zeros_of
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.data import as_data
+from jaxgmm.zero_weights import any_absent
 
 
 def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
@@ -143,4 +144,4 @@ def _slope_of_absent(primals: tuple[Mixture, Any], tangents: tuple[Mixture, Any]
         )[1]
 
     nothing = zeros_of((), primals)
-    return _of_absent(mixture, data), lax.cond(jnp.any(is_absent), along, lambda: nothing)
+    return _of_absent(mixture, data), lax.cond(any_absent(mixture.log_weights), along, lambda: nothing)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 
 def unit(dtype: Any) -> float:
@@ -26,6 +26,21 @@ def most_log_odds(dtype: Any) -> float:
     It is reached nine deviations out in float32, and thirty in float64.
     """
     return float(np.log(float(jnp.finfo(dtype).eps) / 2 / unit(dtype)))
+
+
+def any_absent(log_weights: Array) -> Array:
+    """Whether a log-weight is −∞, (), in any of the mixtures that `vmap` maps over: to be branched on, not mapped."""
+    return _count_absent(lax.stop_gradient(log_weights)) > 0
+
+
+@jax.custom_batching.custom_vmap
+def _count_absent(log_weights: Array) -> Array:
+    return jnp.sum((log_weights == -jnp.inf).astype(log_weights.dtype))
+
+
+@_count_absent.def_vmap
+def _count_in_all(size: int, batched: list[bool], log_weights: Array) -> tuple[Array, bool]:
+    return _count_absent(log_weights.ravel()), False
 
 
 @jax.custom_jvp

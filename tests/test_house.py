@@ -36,7 +36,7 @@ EXTRAS = {
 """Doors to other libraries: nothing imports them but the user, and they alone import an extra at the top."""
 
 PUBLIC = """
-    Mixture Moments make_mixture project from_responsibilities log_prob log_joint responsibilities
+    Mixture Moments make_mixture project from_responsibilities log_prob log_joint log_components responsibilities
     log_responsibilities predict uncertainty log_likelihood score sample e_step m_step EM Accelerated Gradient
     unconstrain constrain Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl
     select Selection marginal condition affine total_moments solution standard_errors bootstrap influence

@@ -44,6 +44,7 @@ def solved(m, x, w):
 FUNCTIONS = {
     "log_prob": lambda m, x, w: jaxgmm.log_prob(m, x),
     "log_joint": lambda m, x, w: jaxgmm.log_joint(m, x),
+    "log_components": lambda m, x, w: jaxgmm.log_components(m, x),
     "responsibilities": lambda m, x, w: jaxgmm.responsibilities(m, x),
     "log_responsibilities": lambda m, x, w: jaxgmm.log_responsibilities(m, x),
     "uncertainty": lambda m, x, w: jaxgmm.uncertainty(m, x),

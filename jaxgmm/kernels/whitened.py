@@ -20,7 +20,7 @@ from jaxgmm._linalg import zeros_of
 from jaxgmm._protocols import Covariances
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.moments import DENSE, DIAGONAL, Statistic, gather
-from jaxgmm.zero_weights import log_weight, most_log_odds, weight
+from jaxgmm.zero_weights import any_absent, log_weight, most_log_odds, weight
 
 
 class Prepared(NamedTuple):
@@ -184,9 +184,10 @@ def odds_of_absent(mixture: Mixture, columns: Array) -> Array:
 @odds_of_absent.defjvp
 def _slopes_of_absent(primals: tuple[Mixture, Array], tangents: tuple[Mixture, Array]) -> tuple[Array, Array]:
     odds = odds_of_absent(*primals)
-    is_absent = primals[0].log_weights == -jnp.inf
     nothing = zeros_of(odds.shape, primals)
-    return odds, lax.cond(jnp.any(is_absent), lambda: jax.jvp(_odds, primals, tangents)[1], lambda: nothing)
+    return odds, lax.cond(
+        any_absent(primals[0].log_weights), lambda: jax.jvp(_odds, primals, tangents)[1], lambda: nothing
+    )
 
 
 def _odds(mixture: Mixture, columns: Array) -> Array:
