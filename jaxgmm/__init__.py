@@ -56,6 +56,8 @@ from jaxgmm.persistence import load as load
 from jaxgmm.persistence import save as save
 from jaxgmm.priors import Ridge as Ridge
 from jaxgmm.progress import Report as Report
+from jaxgmm.relabelling import component_order as component_order
+from jaxgmm.relabelling import relabel as relabel
 from jaxgmm.reparameterised import reparameterise as reparameterise
 from jaxgmm.reparameterised import sample_reparameterised as sample_reparameterised
 from jaxgmm.sampling import sample as sample

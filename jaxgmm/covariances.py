@@ -91,6 +91,10 @@ class Dense:
         """Covariances after column j is multiplied by factors[j] > 0, (D,)."""
         return Dense(self.cholesky * factors[None, :, None])
 
+    def reordered(self, order: Array) -> Dense:
+        """Component order[k] in place k; the one that all share stays."""
+        return self if self.count == 1 else Dense(self.cholesky[..., order, :, :])
+
     def trace_solve(self, scatter: Array) -> Array:
         """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D) or diagonal (·, D)."""
         inverse = inverse_lower(self.cholesky)
@@ -187,6 +191,10 @@ class Diagonal:
     def rescale(self, factors: Array) -> Diagonal:
         """Covariances after column j is multiplied by factors[j] > 0, (D,); all equal where D share one."""
         return Diagonal(self.scale * factors[None, : self.scale.shape[-1]])
+
+    def reordered(self, order: Array) -> Diagonal:
+        """Component order[k] in place k; one that all share stays."""
+        return self if self.count == 1 else Diagonal(self.scale[..., order, :])
 
     def trace_solve(self, scatter: Array) -> Array:
         """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D), diagonal (·, D) or scalar (K,)."""

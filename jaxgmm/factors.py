@@ -4,6 +4,7 @@ By blocks where LAPACK would start threads of its own, and a few matrices at a t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +105,13 @@ def _cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     change = (tangents[0] + jnp.swapaxes(tangents[0], -2, -1)) / 2
     mixed = _matmul(_matmul(inverse, change), jnp.swapaxes(inverse, -2, -1))
     return factors, _matmul(factors, (jnp.tril(mixed) + jnp.tril(mixed, -1)) / 2)
+
+
+def asymmetric(matrices: Any, eps: float) -> Any:
+    """Which entries of (..., D, D) differ from those across the diagonal by more than rounding, in NumPy or in JAX."""
+    diagonal = abs(matrices.diagonal(0, -2, -1)) ** 0.5
+    scale = diagonal[..., :, None] * diagonal[..., None, :]
+    return abs(matrices - matrices.swapaxes(-2, -1)) > 100 * eps * scale
 
 
 def eigenvalues(matrices: Array) -> Array:
