@@ -113,7 +113,7 @@ _summary = jax.jit(summary)
 @jax.jit
 def _taken(value: Any, order: Array) -> Any:
     """A mixture or parameters in an order (K,); NaN where that is no permutation."""
-    sound = jnp.all(jnp.sort(order) == jnp.arange(order.shape[0]))
+    sound = jnp.all(jnp.sort(order) == jnp.arange(order.shape[0], dtype=order.dtype))
 
     def take(leaf: Array, axis: int) -> Array:
         return jnp.where(sound, jnp.take(leaf, order, axis=axis, mode="clip"), jnp.nan)
@@ -126,9 +126,9 @@ def _taken(value: Any, order: Array) -> Any:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _own_order(mixture: Mixture, order: str) -> Array:
-    if order == "weight":
-        return jnp.argsort(-mixture.log_weights)
-    return jnp.lexsort(mixture.means.T[::-1])
+    by_weight = order == "weight"
+    indices = jnp.argsort(-mixture.log_weights) if by_weight else jnp.lexsort(mixture.means.T[::-1])
+    return indices.astype(jnp.int32)
 
 
 @jax.jit
@@ -148,7 +148,7 @@ def _matched(mixture: Mixture, reference: Mixture) -> Array:
     # Each component is one unit of mass: the plan is of zeros and ones.
     ones = jnp.ones(n_components, dtype)
     plan, *_ = cheapest_plan(ones, ones, costs)
-    return jnp.where(jnp.all(jnp.isfinite(plan)), jnp.argmax(plan, axis=0), -1)
+    return jnp.where(jnp.all(jnp.isfinite(plan)), jax.lax.argmax(plan, 0, jnp.int32), -1)
 
 
 def _mixture_in(value: Any, name: str) -> Mixture:

@@ -344,6 +344,7 @@ OF_MIXTURES = {
     "affine": lambda m: jaxgmm.affine(m, 2.0),
     "total_moments": jaxgmm.total_moments,
     "unconstrain": jaxgmm.unconstrain,
+    "component_order": lambda m: jaxgmm.component_order(m, "weight"),
 }
 
 
