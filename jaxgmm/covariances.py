@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._linalg import excess, product
-from jaxgmm.factors import inverse_lower
+from jaxgmm.factors import inverse_lower, overflows_when_inverted
 
 _FEWEST_FOR_A_PRODUCT = 8
 """Columns below which whitening is written out term by term: jaxlib 0.10.2 miscompiles products of matrices with
@@ -54,8 +54,10 @@ class Dense:
         return product("kij,kjl,kml->kim", factors, scatter, factors)
 
     def inverse(self) -> Array:
-        """L⁻¹, (K, D, D) or (1, D, D): what `whiten` takes."""
-        return inverse_lower(self.cholesky)
+        """L⁻¹, (K, D, D) or (1, D, D), entries beyond the dtype as its largest number: what `whiten` takes."""
+        inverse, largest = inverse_lower(self.cholesky), float(jnp.finfo(self.cholesky.dtype).max)
+        overflows = overflows_when_inverted(self.cholesky, inverse)
+        return jnp.where(overflows & ~(jnp.abs(inverse) < largest), largest, inverse)
 
     @staticmethod
     def whiten(inverse: Array, means: Array, columns: Array) -> Array:

@@ -52,7 +52,7 @@ class Rows:
 
         def rows(prepared: whitened.Prepared, columns: Array) -> Array:
             seen = whitened.joint(prepared, columns)
-            return jnp.where((seen.shrink > 1)[None, :], -jnp.inf, seen.log_joint).T
+            return jnp.where((seen.shrink > 1)[None, :] | seen.lost, -jnp.inf, seen.log_joint).T
 
         return self._each(mixture, rows)
 

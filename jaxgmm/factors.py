@@ -168,7 +168,15 @@ def inverse_lower(factors: Array) -> Array:
 @inverse_lower.defjvp
 def _inverse_lower_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     inverse, change = inverse_lower(primals[0]), jnp.tril(tangents[0])
-    return inverse, -_matmul(_matmul(inverse, change), inverse)
+    # What the dtype cannot hold has no derivative there: 0·∞ would spoil those of the other matrices' sum.
+    held = jnp.where(overflows_when_inverted(primals[0], inverse), 0.0, inverse)
+    return inverse, -_matmul(_matmul(held, change), held)
+
+
+def overflows_when_inverted(factors: Array, inverse: Array) -> Array:
+    """Which matrices are finite and their inverses are not, (..., 1, 1)."""
+    is_held, is_inverted = (jnp.all(jnp.isfinite(a), axis=(-2, -1), keepdims=True) for a in (factors, inverse))
+    return is_held & ~is_inverted
 
 
 def _inverse_by_blocks(factors: Array) -> Array:

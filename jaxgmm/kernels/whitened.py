@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxgmm._linalg import zeros_of
+from jaxgmm._linalg import varying_as, zeros_of
 from jaxgmm._protocols import Covariances
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.moments import DENSE, DIAGONAL, Statistic, gather
@@ -44,13 +44,15 @@ class Joint(NamedTuple):
 
     Attributes:
         log_joint: log π_k + log N(x_c / s_c; μ_k, Σ_k), with s_c = 1 but for a far row, (K, C).
-        shrink: s_c, by how much a row too far to be squared was drawn to the centre, (C,).
-        whitened: y, (K, D, C).
+        shrink: s_c, by how much a row too far from every component to be squared was drawn to the centre, (C,).
+        whitened: y, (K, D, C); the most that can be squared, for a component too far from a row that is near another.
+        lost: which components those are, (K, C): their true log-joints count as −∞.
     """
 
     log_joint: Array
     shrink: Array
     whitened: Array
+    lost: Array
 
 
 def prepare(mixture: Mixture) -> Prepared:
@@ -79,8 +81,9 @@ def _nearby(dtype: Any) -> float:
 def joint(prepared: Prepared, columns: Array) -> Joint:
     """Log π_k + log N(x; μ_k, Σ_k), and what moments need.
 
-    A row so far away that its squared distance may overflow is drawn to the centre along its ray by s, which
-    keeps the order of the components by distance; its true log-joint counts as −∞.
+    A row so far from every component that its squared distance overflows is drawn to the centre along its ray by s,
+    which keeps the order of the components by distance; its true log-joint counts as −∞. A row that is near one stays,
+    and the components that it is too far from have no part in it.
 
     Args:
         prepared: the mixture.
@@ -89,12 +92,37 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = farthest(columns.dtype, mixture.n_features)
-    reach = jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0)
+    reach = lax.stop_gradient(jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0))
+    alone, lost = _far(prepared, columns, reach > 1)
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
-    shrink = lax.stop_gradient(jnp.where(reach > 1, reach * limit * _nearby(columns.dtype), 1.0))
+    shrink = jnp.where(alone, reach * limit * _nearby(columns.dtype), 1.0)
     whitened = mixture.covs.whiten(prepared.inverse, mixture.means, columns / shrink[None, :])
+    whitened = jnp.where(lost[:, None, :], limit, whitened)
     log_joint = prepared.constant[:, None] - 0.5 * jnp.sum(whitened**2, axis=1)
-    return Joint(log_joint, shrink, whitened)
+    return Joint(log_joint, shrink, whitened, lost)
+
+
+def _far(prepared: Prepared, columns: Array, candidates: Array) -> tuple[Array, Array]:
+    """Which of the candidates (C,) are too far from all components, (C,), and from which the others are, (K, C).
+
+    A loop of one turn or none: under `vmap` too nothing is computed where there is no candidate, and it is held in
+    derivatives.
+    """
+    prepared, columns = lax.stop_gradient((prepared, columns))
+    covs, means = prepared.mixture.covs, prepared.mixture.means
+    there = (prepared.constant != -jnp.inf)[:, None]
+
+    def look(held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        still, candidates, _ = held
+        whitened = covs.whiten(prepared.inverse, means, columns)
+        beyond = ~jnp.all(jnp.abs(whitened) <= farthest(columns.dtype, means.shape[1]), axis=1)
+        near = jnp.any(there & ~beyond, axis=0)
+        return still & ~still, candidates & ~near, beyond & (candidates & near)[None, :]
+
+    none = varying_as(jnp.zeros((means.shape[0], columns.shape[1]), bool), jnp.sum(prepared.constant) + columns[0, 0])
+    begun = (jnp.any(candidates), candidates, none)
+    _, alone, lost = lax.while_loop(lambda held: held[0], look, begun)
+    return alone, lost
 
 
 def told_apart(prepared: Prepared, columns: Array) -> Array:
@@ -127,7 +155,7 @@ def told_apart(prepared: Prepared, columns: Array) -> Array:
         scale = lax.stop_gradient(jnp.where(drawn_in, jnp.maximum(reach, 1.0), 1.0))[None, :]
         points = covs.whiten(prepared.inverse, jnp.zeros_like(means), columns / scale)
         # Made once: a product fused into its difference from another is rounded otherwise than that.
-        points = lax.optimization_barrier(points)
+        points = lax.optimization_barrier(jnp.where(seen.lost[:, None, :], 0.0, points))
         scaled = offsets / scale[None]
 
         def beside(leads: Array) -> tuple[Array, Array]:
@@ -141,7 +169,7 @@ def told_apart(prepared: Prepared, columns: Array) -> Array:
         more = jnp.where(beyond, more, square - common)
         least = jnp.where(drawn_in, jnp.min(jnp.where(there, more, jnp.inf), axis=0), 0.0)[None, :]
         told = prepared.constant[:, None] - 0.5 * scale * (scale * jnp.where(there, more - least, 0.0))
-        return jnp.where(far[None, :], told, seen.log_joint)
+        return jnp.where(far[None, :] & ~seen.lost, told, seen.log_joint)
 
     return lax.cond(jnp.any(far), multiplied_out, lambda: seen.log_joint)
 
