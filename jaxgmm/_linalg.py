@@ -71,6 +71,16 @@ def varying_as(tree: Any, anchor: Array) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(anchor == anchor, leaf, leaf), tree)
 
 
+def zeros_of(shape: tuple[int, ...], *trees: Any) -> Array:
+    """Zeros that are mapped, and vary over a mesh, as any leaf of some pytrees does.
+
+    What a function with a rule of its own returns must be: JAX fails on a constant's second derivative under `vmap`.
+    """
+    leaves = jax.tree.leaves(trees)
+    anchor = jnp.sum(jnp.stack([jnp.sum(leaf.ravel()[:1]) for leaf in leaves]))
+    return varying_as(jnp.zeros(shape, leaves[0].dtype), anchor)
+
+
 def instantiated(tangent: Any) -> Any:
     """A tangent with zeros in place of symbolic ones."""
 

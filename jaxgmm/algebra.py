@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, nn
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import product
@@ -21,7 +21,7 @@ from jaxgmm.checks import as_count, check_mixture
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
-from jaxgmm.kernels.whitened import farthest, prepare, told_apart
+from jaxgmm.kernels.whitened import farthest, log_shares, prepare
 
 
 def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
@@ -104,8 +104,7 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
     there = near | ~jnp.any(near & (mixture.log_weights > -jnp.inf))
     marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, mixture.family)
     centre = centre_of(marginal)
-    evidence = told_apart(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
-    log_weights = nn.log_softmax(evidence)
+    log_weights = log_shares(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
     return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._linalg import excess, product
-from jaxgmm.factors import inverse_lower
+from jaxgmm.factors import inverse_lower, overflows_when_inverted
 
 
 @jax.tree_util.register_dataclass
@@ -49,8 +49,10 @@ class Dense:
         return product("kij,kjl,kml->kim", factors, scatter, factors)
 
     def inverse(self) -> Array:
-        """L⁻¹, (K, D, D) or (1, D, D): what `whiten` takes."""
-        return inverse_lower(self.cholesky)
+        """L⁻¹, (K, D, D) or (1, D, D), entries beyond the dtype as its largest number: what `whiten` takes."""
+        inverse, largest = inverse_lower(self.cholesky), float(jnp.finfo(self.cholesky.dtype).max)
+        overflows = overflows_when_inverted(self.cholesky, inverse)
+        return jnp.where(overflows & ~(jnp.abs(inverse) < largest), largest, inverse)
 
     @staticmethod
     def whiten(inverse: Array, means: Array, columns: Array) -> Array:
@@ -81,6 +83,10 @@ class Dense:
     def rescale(self, factors: Array) -> Dense:
         """Covariances after column j is multiplied by factors[j] > 0, (D,)."""
         return Dense(self.cholesky * factors[None, :, None])
+
+    def reordered(self, order: Array) -> Dense:
+        """Component order[k] in place k; the one that all share stays."""
+        return self if self.count == 1 else Dense(self.cholesky[..., order, :, :])
 
     def trace_solve(self, scatter: Array) -> Array:
         """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D) or diagonal (·, D)."""
@@ -178,6 +184,10 @@ class Diagonal:
     def rescale(self, factors: Array) -> Diagonal:
         """Covariances after column j is multiplied by factors[j] > 0, (D,); all equal where D share one."""
         return Diagonal(self.scale * factors[None, : self.scale.shape[-1]])
+
+    def reordered(self, order: Array) -> Diagonal:
+        """Component order[k] in place k; one that all share stays."""
+        return self if self.count == 1 else Diagonal(self.scale[..., order, :])
 
     def trace_solve(self, scatter: Array) -> Array:
         """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D), diagonal (·, D) or scalar (K,)."""

@@ -18,8 +18,8 @@ from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_numbers, is_traced
 from jaxgmm.checks import as_count, as_number
 from jaxgmm.data import as_data
-from jaxgmm.density import log_likelihood
 from jaxgmm.families import family_of
+from jaxgmm.likelihood import log_likelihood
 from jaxgmm.passes import weighted_sum
 
 CRITERIA = ("bic", "aic", "icl")

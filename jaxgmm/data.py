@@ -52,17 +52,26 @@ class Rows:
 
         def rows(prepared: whitened.Prepared, columns: Array) -> Array:
             seen = whitened.joint(prepared, columns)
-            return jnp.where((seen.shrink > 1)[None, :], -jnp.inf, seen.log_joint).T
+            return jnp.where((seen.shrink > 1)[None, :] | seen.lost, -jnp.inf, seen.log_joint).T
 
         return self._each(mixture, rows)
 
+    def log_components(self, mixture: Mixture) -> Array:
+        """Log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
+        each, nowhere = whitened.prepare_each(mixture), jnp.zeros_like(mixture.means[0])
+
+        def chunk(x: Array, weights: Array) -> Array:
+            return whitened.log_components(each, mixture.means, in_place(x, weights, nowhere)[0]).T
+
+        return chunks.each(mixture.means.size, chunk, self.x, self.weights)
+
     def log_responsibilities(self, mixture: Mixture) -> Array:
         """Log p(k | x_i), (N, K); of a far row, the nearest component's is 0."""
-        return self._each(mixture, lambda *seen: jax.nn.log_softmax(whitened.told_apart(*seen), axis=0).T)
+        return self._each(mixture, lambda *seen: whitened.log_shares(*seen).T)
 
     def log_prob(self, mixture: Mixture) -> Array:
         """Log p(x_i), (N,)."""
-        return self._each(mixture, lambda *seen: _log_prob(whitened.joint(*seen)))
+        return self._each(mixture, whitened.log_prob)
 
     def log_likelihood(self, mixture: Mixture) -> Array:
         """Σ wᵢ log p(xᵢ), ()."""
@@ -71,7 +80,7 @@ class Rows:
 
         def chunk(x: Array, weights: Array) -> Array:
             columns, weights = in_place(x, weights, centre)
-            return weighted_sum(weights, _log_prob(whitened.joint(prepared, columns)))
+            return weighted_sum(weights, whitened.log_prob(prepared, columns))
 
         return self.fold(mixture.means.size, chunk, jnp.add)
 
@@ -127,10 +136,6 @@ class ResidualRows(Rows):
     def ready(self, columns: Columns) -> ResidualRows:
         """The same rows: residuals need no distances."""
         return self
-
-
-def _log_prob(seen: whitened.Joint) -> Array:
-    return whitened.unless_far(jax.nn.logsumexp(seen.log_joint, axis=0), seen.shrink)
 
 
 def ready(data: Any, columns: Columns) -> Any:

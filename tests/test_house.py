@@ -11,13 +11,13 @@ import jaxgmm
 
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
-    ["arrays", "tables", "progress", "_types", "_linalg", "factors"],
+    ["arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors"],
     ["_protocols", "centring", "checks", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
-    ["families", "kernels", "parameters"],
+    ["parts", "families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
-    ["density", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
+    ["density", "likelihood", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
-    ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
+    ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap", "relabelling"],
     ["halving", "restarts", "verification", "fitting"],
     ["candidates", "selection"],
     ["persistence", "distributions"],
@@ -36,11 +36,11 @@ EXTRAS = {
 """Doors to other libraries: nothing imports them but the user, and they alone import an extra at the top."""
 
 PUBLIC = """
-    Mixture Moments make_mixture project from_responsibilities log_prob log_joint responsibilities
+    Mixture Moments make_mixture project from_responsibilities log_prob log_joint log_components responsibilities
     log_responsibilities predict uncertainty log_likelihood score sample e_step m_step EM Accelerated Gradient
     unconstrain constrain Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl
-    select Selection marginal condition affine total_moments solution standard_errors bootstrap influence
-    sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
+    select Selection relabel component_order marginal condition affine total_moments solution standard_errors
+    bootstrap influence sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
     cauchy_schwarz_divergence wasserstein save load Report
 """.split()
 

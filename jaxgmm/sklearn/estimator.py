@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxgmm._types import Status
 from jaxgmm.checks import as_count
 from jaxgmm.criteria import aic, bic
-from jaxgmm.density import log_prob, predict, responsibilities, score
+from jaxgmm.density import log_prob, predict, responsibilities
+from jaxgmm.likelihood import score
 from jaxgmm.sampling import sample
 from jaxgmm.sklearn.climbs import CONSTRAINTS, WARNINGS, attributes_of, climbed
 from jaxgmm.sklearn.conversion import from_sklearn
