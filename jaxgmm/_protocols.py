@@ -1,4 +1,4 @@
-"""The protocols that the modules meet at: covariances, families, data, algorithms."""
+"""The protocols that the modules meet at: covariances, families, data, algorithms, and fits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._types import Columns, Info, Mixture, Moments
+from jaxgmm.arrays import Names
 
 
 class Covariances(Protocol):
@@ -83,3 +84,17 @@ class Algorithm(Protocol):
 
     def init(self, mixture: Mixture, data: Any, penalty: Any) -> tuple[Any, Info]: ...
     def step(self, state: Any, data: Any, penalty: Any) -> tuple[Any, Info]: ...
+
+
+class Fitted(Protocol):
+    """A fit, in place of its mixture: a `FitResult`, or a candidate of a `Selection`."""
+
+    @property
+    def mixture(self) -> Mixture:
+        """The fitted mixture."""
+        ...
+
+    @property
+    def feature_names(self) -> Names | None:
+        """What the fit calls its columns, so that a table's can be asked; None where they have no names."""
+        ...

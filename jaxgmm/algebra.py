@@ -14,17 +14,19 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.arrays import as_floats, is_traced
+from jaxgmm.arrays import Names, as_floats, is_traced
 from jaxgmm.centring import about, centre_of
-from jaxgmm.checks import as_count, check_mixture
+from jaxgmm.checks import as_count
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
+from jaxgmm.fitted import as_mixture, check_names, names_in
 from jaxgmm.kernels.whitened import farthest, log_shares, prepare
 
 
-def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
+def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
     """The distribution of some columns, in the same family.
 
     Args:
@@ -38,6 +40,7 @@ def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
         TypeError: if the mixture is something else, or dims holds no integers.
         ValueError: if dims is empty, repeats a column or names one that is not there.
     """
+    mixture = as_mixture(mixture)
     return _marginal(mixture, tuple(_columns(mixture, dims)))
 
 
@@ -51,7 +54,7 @@ def _marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
     return dataclasses.replace(mixture, means=mixture.means[:, kept], covs=covs)
 
 
-def condition(mixture: Mixture, dims: Sequence[int], values: ArrayLike) -> Mixture:
+def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike) -> Mixture:
     """The distribution of the other columns, given the values of some.
 
     With a the other columns and b = dims: π_k ∝ π_k N(v; μ_b, Σ_bb), μ_k = μ_a + Σ_ab Σ_bb⁻¹ (v − μ_b) and
@@ -70,7 +73,9 @@ def condition(mixture: Mixture, dims: Sequence[int], values: ArrayLike) -> Mixtu
         ValueError: if dims is empty, names every column, repeats one or names one that is not there, or if
             values has another length.
     """
+    names, mixture = names_in(mixture), as_mixture(mixture)
     known = _columns(mixture, dims)
+    check_names(values, None if names is None else Names(names[d] for d in known), "values")
     other = [d for d in range(mixture.n_features) if d not in set(known)]
     if not other:
         raise ValueError(f"dims {tuple(known)} are all {mixture.n_features} columns: none is left to describe")
@@ -108,7 +113,7 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
     return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 
 
-def affine(mixture: Mixture, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
+def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
     """The distribution of y = A x + b.
 
     Args:
@@ -125,7 +130,7 @@ def affine(mixture: Mixture, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
         TypeError: if the mixture is something else, or A or b holds no real numbers.
         ValueError: if shapes do not match, or a factor is zero.
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     dtype = mixture.means.dtype
     A = as_floats(A, "A", mixture.means).astype(dtype)
     b = as_floats(b, "b", mixture.means).astype(dtype)
@@ -164,7 +169,7 @@ def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
     return Mixture(mixture.log_weights, means, covs, family)
 
 
-def total_moments(mixture: Mixture) -> tuple[Array, Array]:
+def total_moments(mixture: Mixture | Fitted) -> tuple[Array, Array]:
     """Mean and covariance of the whole mixture.
 
     m = Σ_k π_k μ_k and Σ_k π_k [Σ_k + (μ_k − m)(μ_k − m)ᵀ].
@@ -179,7 +184,7 @@ def total_moments(mixture: Mixture) -> tuple[Array, Array]:
         TypeError: if the mixture is something else.
         ValueError: if it is a stack of mixtures.
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     return _total_moments(mixture)
 
 
@@ -203,7 +208,6 @@ def _transformed(mixture: Mixture, matrix: Array, shift: Array) -> Mixture:
 
 
 def _columns(mixture: Mixture, dims: Sequence[int]) -> list[int]:
-    check_mixture(mixture)
     n_features = mixture.n_features
     columns = [as_count(d, "each of dims", -n_features) for d in ([dims] if np.ndim(dims) == 0 else list(dims))]
     beyond = [d for d in columns if not -n_features <= d < n_features]

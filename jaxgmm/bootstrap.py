@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm._protocols import Algorithm
+from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import Mixture, Status
 from jaxgmm.arrays import is_traced
 from jaxgmm.checks import as_count, as_key, as_tolerance, check_climber
@@ -48,7 +48,7 @@ class Bootstrap(NamedTuple):
 
 def bootstrap(
     key: Array,
-    mixture: Mixture,
+    mixture: Mixture | Fitted,
     x: Any,
     n: int,
     kind: str = "resampled",

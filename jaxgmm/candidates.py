@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
+from jaxgmm.arrays import Names
 from jaxgmm.tables import html_table
 
 
@@ -52,6 +53,11 @@ class Candidate:
         if self.result is None:
             raise ValueError(f"K = {self.n_components} with {self.covariance_type!r} was skipped: {self.skipped}")
         return self.result.mixture
+
+    @property
+    def feature_names(self) -> Names | None:
+        """Names of the columns, where the fit knows them."""
+        return None if self.result is None else self.result.feature_names
 
     @property
     def sound(self) -> bool:

@@ -134,8 +134,9 @@ def check_mixtures(mixture: Any, name: str = "mixture") -> None:
         ValueError: if a leaf has another shape.
     """
     if not isinstance(mixture, Mixture):
-        hint = ": pass its .mixture" if hasattr(type(mixture), "mixture") else ""
-        raise TypeError(f"{name} must be a Mixture, not {_named(mixture)}{hint}")
+        parts = (part for part in ("mixture", "best") if hasattr(type(mixture), part))
+        hint = next((f": pass its .{part}" for part in parts), "")
+        raise TypeError(f"{name} must be a Mixture or a FitResult, not {_named(mixture)}{hint}")
     _check_leaves(mixture, name)
 
 

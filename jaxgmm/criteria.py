@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_numbers, is_traced
 from jaxgmm.checks import as_count, as_number
@@ -54,7 +55,9 @@ def n_parameters(covariance_type: Any, K: int, D: int) -> int:
     return K - 1 + K * D + family_of(covariance_type).n_parameters(K, D)
 
 
-def aic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None) -> Array:
+def aic(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None
+) -> Array:
     """Akaike's information criterion, −2ℓ + 2p; lower is better (Akaike 1974).
 
     Here ℓ = (n / Σw) Σ wᵢ log p(xᵢ): the log-likelihood of n rows. See `bic` for n.
@@ -76,7 +79,9 @@ def aic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None, *, n: 
     return -2 * unit * log_likelihood(mixture, data) + 2.0 * mixture.n_parameters
 
 
-def bic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None) -> Array:
+def bic(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None
+) -> Array:
     """Bayesian information criterion, −2ℓ + p log n; lower is better (Schwarz 1978).
 
     Here ℓ = (n / Σw) Σ wᵢ log p(xᵢ): the log-likelihood of n rows. Weights count as frequencies, n = Σw, as long as
@@ -101,7 +106,9 @@ def bic(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None, *, n: 
     return -2 * unit * log_likelihood(mixture, data) + mixture.n_parameters * jnp.log(n)
 
 
-def icl(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None) -> Array:
+def icl(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None
+) -> Array:
     """Integrated complete-data likelihood, BIC − 2 (n / Σw) Σ wᵢ log maxₖ rᵢₖ; lower is better.
 
     BIC with a price on rows that are not clearly of one component (Biernacki, Celeux & Govaert 2000, with
@@ -202,7 +209,7 @@ def _counted(weights: Any, n: Any, xp: Any) -> tuple[Count, Any, Any]:
 _counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
 
 
-def _asked(mixture: Mixture, x: Any, sample_weight: Any, n: Any) -> tuple[Mixture, Any, Array, Array]:
+def _asked(mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any) -> tuple[Mixture, Any, Array, Array]:
     """A mixture and data in one dtype, as how many rows they count, and what a unit of weight does."""
     mixture, data = as_data(mixture, x, sample_weight)
     if isinstance(sample_weight, jax.Array) or hasattr(x, "weights"):

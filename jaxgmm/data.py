@@ -13,11 +13,12 @@ import numpy as np
 from jax import Array, lax
 
 from jaxgmm import chunks
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Columns, Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype, is_traced
 from jaxgmm.centring import about, centre_of, in_place
-from jaxgmm.checks import check_mixture
 from jaxgmm.expectation import expectation
+from jaxgmm.fitted import as_mixture
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
 from jaxgmm.passes import Distances, by_residuals, combine, distances_from, weighted_sum
@@ -143,14 +144,14 @@ def ready(data: Any, columns: Columns) -> Any:
     return data.ready(columns) if isinstance(data, Rows) else data
 
 
-def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
+def as_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
     """A mixture and data in one dtype, the wider; `Data` other than `Rows` passes as it is.
 
     Raises:
         TypeError: if the mixture is something else, or x or the weights hold no real numbers.
         ValueError: if x is not (N, D) with the mixture's D, or the weights are not (N,).
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture, x.x if isinstance(x, Rows) else x)
     if hasattr(x, "moments") and hasattr(x, "log_joint"):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
@@ -167,7 +168,7 @@ def as_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixtur
     return mixture, as_rows(rows, sample_weight)
 
 
-def as_weighted_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
+def as_weighted_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
     """The same for a fit, which asks of the weights' values too where they are concrete.
 
     Raises:
@@ -181,14 +182,14 @@ def as_weighted_data(mixture: Mixture, x: Any, sample_weight: Any = None) -> tup
     return asked
 
 
-def as_points(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
+def as_points(mixture: Mixture | Fitted, x: Any) -> tuple[Mixture, Array]:
     """A mixture and points (..., D) in one dtype, the wider.
 
     Raises:
         TypeError: if the mixture is something else, or x holds no real numbers.
         ValueError: if the last axis is not the mixture's D.
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture, x)
     x = as_numbers(x, "x")
     dtype = float_dtype(x, mixture.means)
     if x.ndim == 0 or x.shape[-1] != mixture.n_features:

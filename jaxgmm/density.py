@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.data import as_data, as_points, as_rows
 from jaxgmm.zero_weights import weight
 
 
-def log_prob(mixture: Mixture, x: Any) -> Array:
+def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log-density log p(x) = log Σ_k π_k N(x; μ_k, Σ_k) of each row.
 
     Args:
@@ -35,7 +36,7 @@ def _log_prob(mixture: Mixture, x: Array) -> Array:
     return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
 
 
-def log_components(mixture: Mixture, x: Any) -> Array:
+def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log-density log N(x_i; μ_k, Σ_k) of each row under each component, whatever the components' weights.
 
     Args:
@@ -65,7 +66,7 @@ def _log_components(mixture: Mixture, data: Any) -> Array:
     return data.log_components(mixture)
 
 
-def log_joint(mixture: Mixture, x: Any) -> Array:
+def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log-joint log π_k + log N(x_i; μ_k, Σ_k) of each row and component.
 
     Args:
@@ -87,7 +88,7 @@ def _log_joint(mixture: Mixture, data: Any) -> Array:
     return data.log_joint(mixture)
 
 
-def log_responsibilities(mixture: Mixture, x: Any) -> Array:
+def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
     """Log of the responsibilities, log p(k | x_i).
 
     Args:
@@ -110,7 +111,7 @@ def _log_responsibilities(mixture: Mixture, data: Any) -> Array:
     return data.log_responsibilities(mixture)
 
 
-def responsibilities(mixture: Mixture, x: Any) -> Array:
+def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
     """Soft assignment p(k | x_i) = π_k N(x_i; μ_k, Σ_k) / p(x_i).
 
     Args:
@@ -134,7 +135,7 @@ def _responsibilities(mixture: Mixture, data: Any) -> Array:
     return jnp.where(is_absent, weight(jnp.where(is_absent, logs, 0.0)), jnp.exp(jnp.where(is_absent, 0.0, logs)))
 
 
-def predict(mixture: Mixture, x: Any) -> Array:
+def predict(mixture: Mixture | Fitted, x: Any) -> Array:
     """Hard assignment: the component with the largest responsibility.
 
     Args:
@@ -159,7 +160,7 @@ def _predict(mixture: Mixture, data: Any) -> Array:
     return jnp.where(unknown, -1, jnp.argmax(log_responsibilities, axis=-1))
 
 
-def uncertainty(mixture: Mixture, x: Any) -> Array:
+def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
     """Uncertainty of the hard assignment, 1 − max_k p(k | x_i): the chance that it is wrong, were the mixture true.
 
     Summed over the other components, so that small values keep their digits.

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm import distributions
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import cholesky
+from jaxgmm.fitted import as_mixtures
 
 
 class GaussianMixture(distrax.Distribution):
@@ -88,7 +89,7 @@ class GaussianMixture(distrax.Distribution):
         return distrax.MultivariateNormalDiag(means, jnp.broadcast_to(covs.scale, means.shape))
 
 
-def to_distribution(mixture: Mixture) -> GaussianMixture:
+def to_distribution(mixture: Mixture | Fitted) -> GaussianMixture:
     """A mixture as a distrax distribution.
 
     For distrax's own, `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
@@ -102,8 +103,7 @@ def to_distribution(mixture: Mixture) -> GaussianMixture:
     Raises:
         TypeError: if `mixture` is something else.
     """
-    check_mixtures(mixture)
-    return GaussianMixture(mixture)
+    return GaussianMixture(as_mixtures(mixture))
 
 
 def from_distribution(distribution: distrax.Distribution, *, covariance_type: Any = None) -> Mixture:

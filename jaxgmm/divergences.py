@@ -11,13 +11,13 @@ import numpy as np
 from jax import Array, lax, nn
 
 from jaxgmm._linalg import excess, product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.checks import as_count, as_key
 from jaxgmm.covariances import Dense
 from jaxgmm.density import log_prob
-from jaxgmm.factors import lower_factor
+from jaxgmm.pairs import as_pair, components, drawn_in, log_inner_products, normalised
 from jaxgmm.sampling import sample
-from jaxgmm.transport import as_pair, components
 
 
 class Estimate(NamedTuple):
@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
     standard_error: Array
 
 
-def kl_divergence(key: Array, p: Mixture, q: Mixture, n: int = 10_000) -> Estimate:
+def kl_divergence(key: Array, p: Mixture | Fitted, q: Mixture | Fitted, n: int = 10_000) -> Estimate:
     """Kullback–Leibler divergence KL(p ‖ q) = E_p[log p(x) − log q(x)] by Monte Carlo.
 
     First derivatives are unbiased. In q it is −E_p[∇ log q(x)] at the draws. In p the draws cannot be followed, for
@@ -57,6 +57,7 @@ def kl_divergence(key: Array, p: Mixture, q: Mixture, n: int = 10_000) -> Estima
 
 @functools.partial(jax.jit, static_argnums=3)
 def _kl_divergence(key: Array, p: Mixture, q: Mixture, n: int) -> Estimate:
+    p, q = normalised(p), normalised(q)
     x, _ = sample(key, lax.stop_gradient(p), n)
     log_p = log_prob(p, x)
     held = lax.stop_gradient(log_p)
@@ -69,8 +70,7 @@ def _kl_divergence(key: Array, p: Mixture, q: Mixture, n: int) -> Estimate:
     return Estimate(value=value, standard_error=jnp.where(jnp.isinf(value), jnp.inf, error))
 
 
-@jax.jit
-def kl_variational(p: Mixture, q: Mixture) -> Array:
+def kl_variational(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     """The variational approximation of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
 
     Σ_a π_a log(Σ_a' π_a' exp(−KL(p_a ‖ p_a')) / Σ_b ω_b exp(−KL(p_a ‖ q_b))): a difference of two bounds, so itself
@@ -86,7 +86,12 @@ def kl_variational(p: Mixture, q: Mixture) -> Array:
     Raises:
         ValueError: if p and q have different numbers of columns.
     """
-    p, q = as_pair(p, q)
+    return _kl_variational(*as_pair(p, q))
+
+
+@jax.jit
+def _kl_variational(p: Mixture, q: Mixture) -> Array:
+    p, q = normalised(p), normalised(q)
     n_own = p.n_components
     kl = _components_kl(p, q, *np.indices((n_own, n_own + q.n_components)))
     own = nn.logsumexp(p.log_weights[None, :] - kl[:, :n_own], axis=1)
@@ -94,8 +99,7 @@ def kl_variational(p: Mixture, q: Mixture) -> Array:
     return jnp.sum(p.weights * (own - other))
 
 
-@jax.jit
-def kl_upper_bound(p: Mixture, q: Mixture) -> Array:
+def kl_upper_bound(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     """The variational upper bound of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
 
     The least of Σ_ab φ_ab [log(φ_ab / ψ_ab) + KL(p_a ‖ q_b)] over φ, ψ ≥ 0 with Σ_b φ_ab = π_a and Σ_a ψ_ab = ω_b,
@@ -112,7 +116,12 @@ def kl_upper_bound(p: Mixture, q: Mixture) -> Array:
     Raises:
         ValueError: if p and q have different numbers of columns.
     """
-    p, q = as_pair(p, q)
+    return _kl_upper_bound(*as_pair(p, q))
+
+
+@jax.jit
+def _kl_upper_bound(p: Mixture, q: Mixture) -> Array:
+    p, q = normalised(p), normalised(q)
     a, b = np.indices((p.n_components, q.n_components))
     kl = _components_kl(p, q, a, b + p.n_components)
     shares = lax.stop_gradient(_log_shares(*lax.stop_gradient((p.log_weights, q.log_weights, kl))))
@@ -146,8 +155,7 @@ def _log_shares(log_p: Array, log_q: Array, kl: Array) -> Array:
     return lax.while_loop(lambda state: state[2] & (state[3] < 1000), step, begun)[0]
 
 
-@jax.jit
-def l2_divergence(p: Mixture, q: Mixture) -> Array:
+def l2_divergence(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     """The squared L2 distance ∫(p − q)² dx, in closed form: ∫ N(x; a, A) N(x; b, B) dx = N(a; b, A + B).
 
     Args:
@@ -160,16 +168,20 @@ def l2_divergence(p: Mixture, q: Mixture) -> Array:
     Raises:
         ValueError: if p and q have different numbers of columns.
     """
-    p, q = as_pair(p, q)
-    logs = jnp.stack(_log_inner_products(p, q)) - 0.5 * p.n_features * float(np.log(2 * np.pi))
+    return _l2_divergence(*as_pair(p, q))
+
+
+@jax.jit
+def _l2_divergence(p: Mixture, q: Mixture) -> Array:
+    p, q = normalised(p), normalised(q)
+    logs = jnp.stack(log_inner_products(p, q)) - 0.5 * p.n_features * float(np.log(2 * np.pi))
     highest, most = lax.stop_gradient(jnp.max(logs)), float(np.log(jnp.finfo(logs.dtype).max)) - 2
     pp, pq, qq = jnp.exp(logs - highest)
     value = jnp.exp(jnp.minimum(highest, most)) * _not_negative(pp + qq - 2 * pq)
     return jnp.where(highest < most, value, lax.stop_gradient(value))
 
 
-@jax.jit
-def cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
+def cauchy_schwarz_divergence(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     """The Cauchy–Schwarz divergence −log(∫pq dx / √(∫p² dx ∫q² dx)), in logs (Kampa, Hasanbelliu & Príncipe 2011).
 
     Args:
@@ -182,8 +194,13 @@ def cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
     Raises:
         ValueError: if p and q have different numbers of columns.
     """
-    p, q = as_pair(p, q)
-    pp, pq, qq = _log_inner_products(p, q)
+    return _cauchy_schwarz_divergence(*as_pair(p, q))
+
+
+@jax.jit
+def _cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
+    p, q = normalised(p), normalised(q)
+    pp, pq, qq = log_inner_products(p, q)
     return _not_negative(0.5 * (pp + qq) - pq)
 
 
@@ -192,65 +209,15 @@ def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel())
     if isinstance(a, Dense):
         # [T y] = L_j⁻¹ [L_i δ] by one inverse; the sum is that of `Dense.divergence`, free of cancellation.
-        whitened = _drawn_in(product("kij,kjl->kil", b.inverse(), jnp.dstack([a.cholesky, mean - other_mean])))
+        whitened = drawn_in(product("kij,kjl->kil", b.inverse(), jnp.dstack([a.cholesky, mean - other_mean])))
         squares = jnp.sum(jnp.tril(whitened, -1) ** 2, axis=(-2, -1)) + jnp.sum(whitened[..., -1] ** 2, axis=-1)
         ratio = jnp.diagonal(whitened, axis1=-2, axis2=-1)
     else:
-        ratio = _drawn_in(a.scale / b.scale)
-        squares = jnp.sum(_drawn_in((mean - other_mean) / b.scale) ** 2, axis=-1)
+        ratio = drawn_in(a.scale / b.scale)
+        squares = jnp.sum(drawn_in((mean - other_mean) / b.scale) ** 2, axis=-1)
     kl = 0.5 * squares + jnp.sum(excess(ratio), axis=-1)
     there = jnp.isfinite(jnp.concatenate([p.log_weights, q.log_weights]))
     return jnp.where(there[first] & there[second], kl.reshape(first.shape), 0.0)
-
-
-def _drawn_in(whitened: Array) -> Array:
-    """Whitened entries drawn in to where all D² + D squares add up without overflow, so that infinity makes no NaN."""
-    limit = float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (8 * whitened.shape[1])
-    return jnp.clip(whitened, -limit, limit)
-
-
-def _log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
-    """Log ∫p², log ∫pq and log ∫q², each less −(D/2) log 2π: all pairs at once, those within one counted twice."""
-    n_own = p.n_components
-    i, j = np.triu_indices(n_own + q.n_components)
-    (mean, a), (other_mean, b) = components(p, q, i, j)
-    if isinstance(a, Dense):
-        overlap = _log_normal(mean - other_mean, jnp.concatenate([a.cholesky, b.cholesky], axis=-1))
-    else:
-        scale = jnp.hypot(a.scale, b.scale)
-        overlap = -jnp.sum(0.5 * _drawn_in((mean - other_mean) / scale) ** 2 + jnp.log(scale), axis=-1)
-    log_weights = jnp.concatenate([p.log_weights, q.log_weights])
-    between = (i < n_own) & (j >= n_own)
-    twice = jnp.asarray(np.where((i < j) & ~between, np.log(2), 0.0), overlap.dtype)
-    log_joint = log_weights[i] + log_weights[j] + twice + overlap
-    return [nn.logsumexp(log_joint[np.flatnonzero(pairs)]) for pairs in (j < n_own, between, i >= n_own)]
-
-
-@jax.custom_jvp
-def _log_normal(shift: Array, rows: Array) -> Array:
-    """Log N(δ; 0, R Rᵀ), less −(D/2) log 2π, for δ (n, D) and R (n, D, ·); no condition number is squared."""
-    return _log_normal_and_slopes(shift, rows)[0]
-
-
-@_log_normal.defjvp
-def _log_normal_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    value, pull, push = _log_normal_and_slopes(*primals)
-    return value, jnp.sum(pull * tangents[0], axis=-1) + jnp.sum(push * tangents[1], axis=(-2, -1))
-
-
-def _log_normal_and_slopes(shift: Array, rows: Array) -> tuple[Array, Array, Array]:
-    """The value and its derivatives in δ and R: with L Lᵀ = R Rᵀ and y = L⁻¹ δ, −L⁻ᵀ y and L⁻ᵀ (y yᵀ − I) L⁻¹ R.
-
-    By hand: half the time of the derivative by way of L.
-    """
-    factor = Dense(lower_factor(rows))
-    inverse = factor.inverse()
-    whitened = jnp.sum(inverse * shift[:, None, :], axis=-1)
-    near, white_rows = _drawn_in(whitened), product("kij,kjl->kil", inverse, rows)
-    value = -0.5 * (jnp.sum(near**2, axis=-1) + factor.log_det(shift.shape[-1]))
-    pull = jnp.where(near == whitened, whitened, 0.0)[:, :, None]
-    push = pull * jnp.sum(pull * white_rows, axis=-2, keepdims=True) - white_rows
-    return value, -jnp.sum(inverse * pull, axis=-2), product("kji,kjl->kil", inverse, push)
 
 
 def _not_negative(value: Array) -> Array:

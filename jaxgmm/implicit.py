@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import conjugate_gradients
-from jaxgmm._protocols import Algorithm
+from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import Mixture, Moments, Status
 from jaxgmm.checks import as_count, as_tolerance, check_climber
 from jaxgmm.data import as_weighted_data, ready
@@ -25,7 +25,7 @@ from jaxgmm.priors import prepare, settle
 
 def solution(
     algorithm: Algorithm,
-    mixture: Mixture,
+    mixture: Mixture | Fitted,
     x: Any,
     sample_weight: ArrayLike | None = None,
     *,

@@ -14,12 +14,13 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import instantiated, zeros_of
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.data import as_data
 from jaxgmm.zero_weights import any_absent
 
 
-def log_likelihood(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Total log-likelihood Σ wᵢ log p(xᵢ).
 
     Its derivative in the mixture is Fisher's identity, ∇ log p(X; θ) = ∇Q(θ; Moments): one pass over the
@@ -45,7 +46,7 @@ def _log_likelihood(mixture: Mixture, data: Any) -> Array:
     return data_log_likelihood(mixture, data) + _of_absent(mixture, data)
 
 
-def score(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+def score(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
     """Mean log-likelihood Σ wᵢ log p(xᵢ) / Σ wᵢ.
 
     Args:
@@ -63,7 +64,7 @@ def score(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> A
     return _log_likelihood(mixture, data) / jnp.sum(data.weights)
 
 
-def e_step(mixture: Mixture, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
+def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
     """The E-step: moments of the rows under the mixture's responsibilities.
 
     Args:

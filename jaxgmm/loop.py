@@ -11,11 +11,13 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import finite, varying_as
-from jaxgmm._protocols import Algorithm
+from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import FitResult, Info, Mixture, Status
+from jaxgmm.arrays import names_of
 from jaxgmm.checks import as_count, as_tolerance, check_climber
 from jaxgmm.collapse import n_collapsed
-from jaxgmm.data import as_weighted_data, ready
+from jaxgmm.data import Rows, as_weighted_data, ready
+from jaxgmm.fitted import names_in
 from jaxgmm.priors import Penalty, prepare, settle
 
 
@@ -39,7 +41,7 @@ class Climb(NamedTuple):
 
 def run(
     algorithm: Algorithm,
-    mixture: Mixture,
+    mixture: Mixture | Fitted,
     x: Any,
     sample_weight: ArrayLike | None = None,
     *,
@@ -75,9 +77,11 @@ def run(
     check_climber(algorithm, prior)
     max_iter = as_count(max_iter, "max_iter")
     tol = as_tolerance(tol)
+    names = names_of(x.x if isinstance(x, Rows) else x) or names_in(mixture)
     mixture, data = as_weighted_data(mixture, x, sample_weight)
     dtype = mixture.means.dtype
-    return climb_from(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    result = climb_from(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    return result._replace(feature_names=names)
 
 
 @functools.partial(jax.jit, static_argnums=5)

@@ -12,13 +12,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
 from jaxgmm.centring import in_place
-from jaxgmm.checks import check_mixture, check_moments, check_prior
+from jaxgmm.checks import check_moments, check_prior
 from jaxgmm.collapse import Faults, check_not_singular, unless_singular
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
+from jaxgmm.fitted import as_mixture
 from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total
 from jaxgmm.passes import weighted
 from jaxgmm.priors import Penalty, prepare, settle
@@ -27,7 +29,7 @@ from jaxgmm.weights import check_responsibilities
 
 
 def m_step(
-    moments: Moments, covariance_type: Any = "full", *, prior: Any = None, previous: Mixture | None = None
+    moments: Moments, covariance_type: Any = "full", *, prior: Any = None, previous: Mixture | Fitted | None = None
 ) -> Mixture:
     """The M-step: the mixture that maximises Q(θ; Moments) + log prior(θ).
 
@@ -54,7 +56,7 @@ def m_step(
     check_prior(prior)
     family = family_of(covariance_type)
     if previous is not None:
-        check_mixture(previous, "previous")
+        previous = as_mixture(previous, name="previous")
         if previous.family != family or previous.means.shape != moments.mean.shape:
             found = f"moments are of {moments.mean.shape} {family.name!r} means"
             raise ValueError(f"previous is {previous!r}, but the {found}")

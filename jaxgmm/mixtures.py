@@ -11,11 +11,11 @@ import numpy as np
 from jax import Array, nn
 from jax.typing import ArrayLike
 
-from jaxgmm._protocols import Family
+from jaxgmm._protocols import Family, Fitted
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, float_dtype, is_traced
-from jaxgmm.checks import check_mixture
 from jaxgmm.families import family_of
+from jaxgmm.fitted import as_mixture
 from jaxgmm.maximisation import maximise
 from jaxgmm.moments import POOLED, columns_of, convert
 from jaxgmm.parts import check_means, check_spreads, check_weights, only_one, sum_tolerance
@@ -117,7 +117,7 @@ def _log_weights(shares: Array, form: str) -> Array:
     return jnp.where(rounded, logs, jnp.nan)
 
 
-def project(mixture: Mixture, covariance_type: Any) -> Mixture:
+def project(mixture: Mixture | Fitted, covariance_type: Any) -> Mixture:
     """The nearest mixture of another family, by the M-step's own rule.
 
     It minimises Σ_k π_k KL(N(μ_k, Σ_k) ‖ N(μ_k, Σ'_k)) over the family: "tied" averages the covariances with
@@ -134,7 +134,7 @@ def project(mixture: Mixture, covariance_type: Any) -> Mixture:
         TypeError: if the mixture is none.
         ValueError: if the family is not known.
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     family = family_of(covariance_type)
     return mixture if family == mixture.family else _project(mixture, family)
 

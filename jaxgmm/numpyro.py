@@ -16,10 +16,11 @@ from jax import Array
 from numpyro.distributions.util import validate_sample
 
 from jaxgmm import distributions
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import cholesky
+from jaxgmm.fitted import as_mixtures
 
 
 class GaussianMixture(dist.Distribution):
@@ -85,7 +86,7 @@ class GaussianMixture(dist.Distribution):
         return dist.Normal(means, covs.scale).to_event(1)
 
 
-def to_distribution(mixture: Mixture, *, validate_args: bool | None = None) -> GaussianMixture:
+def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool | None = None) -> GaussianMixture:
     """A mixture as a numpyro distribution.
 
     Where all rows of a large data set are observed, `numpyro.factor("rows", jaxgmm.log_likelihood(mixture, x))` says
@@ -102,8 +103,7 @@ def to_distribution(mixture: Mixture, *, validate_args: bool | None = None) -> G
     Raises:
         TypeError: if `mixture` is something else.
     """
-    check_mixtures(mixture)
-    return GaussianMixture(mixture, validate_args=validate_args)
+    return GaussianMixture(as_mixtures(mixture), validate_args=validate_args)
 
 
 def from_distribution(distribution: dist.Distribution, *, covariance_type: Any = None) -> Mixture:

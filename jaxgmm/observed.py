@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from jaxgmm import chunks
 from jaxgmm._linalg import product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.centring import about, centre_of, in_place, is_lost
 from jaxgmm.checks import check_prior
@@ -35,7 +36,7 @@ class Parameters(NamedTuple):
     covariances: Array
 
 
-def as_scored_rows(mixture: Mixture, x: Any, sample_weight: Any, prior: Any) -> tuple[Mixture, Rows]:
+def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior: Any) -> tuple[Mixture, Rows]:
     """A mixture and rows in one dtype.
 
     Raises:

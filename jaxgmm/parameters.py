@@ -11,11 +11,12 @@ import numpy as np
 from jax import Array, nn
 
 from jaxgmm._linalg import product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture, Params
-from jaxgmm.checks import check_mixture
+from jaxgmm.fitted import as_mixture
 
 
-def unconstrain(mixture: Mixture) -> Params:
+def unconstrain(mixture: Mixture | Fitted) -> Params:
     """A mixture in unconstrained coordinates; the inverse of `constrain`.
 
     logits = Hᵀ log π with H (K, K−1) orthonormal and orthogonal to the vector of ones; means as they are;
@@ -32,7 +33,7 @@ def unconstrain(mixture: Mixture) -> Params:
         TypeError: if the mixture is something else.
         ValueError: if it is a stack of mixtures.
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     return _unconstrain(mixture)
 
 

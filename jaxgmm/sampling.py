@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgmm._linalg import product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_count, as_key, check_mixture
+from jaxgmm.checks import as_count, as_key
 from jaxgmm.covariances import Dense
+from jaxgmm.fitted import as_mixture
 
 
-def sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
+def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]:
     """Draw rows: k ~ π, then x ~ N(μ_k, Σ_k).
 
     Args:
@@ -29,7 +31,7 @@ def sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
         TypeError: if the key is not typed, the mixture is something else, or n is not an integer.
         ValueError: if the mixture is a stack, or n is negative.
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     return _sample(as_key(key), mixture, as_count(n, "n", least=0))
 
 

@@ -19,6 +19,7 @@ from jaxgmm.criteria import Count, check_criterion, count_of, doubt, n_parameter
 from jaxgmm.data import as_data
 from jaxgmm.draws import nests
 from jaxgmm.families import DIAG, FAMILIES, FULL, SPHERICAL, TIED, family_of
+from jaxgmm.fitted import as_start
 from jaxgmm.fitting import Options, fit_in_slots
 from jaxgmm.mixtures import with_spares
 from jaxgmm.progress import Callback, Progress
@@ -71,6 +72,7 @@ def select(
     check_criterion(criterion)
     asked = Options(**fit_options)
     check_climber(asked.algorithm, asked.prior)
+    asked = asked._replace(init=as_start(asked.init, x))
     table = as_table(x)
     weights = as_weights(sample_weight, len(table.rows))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm._linalg import product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.data import Rows
 from jaxgmm.implicit import place_of
@@ -19,7 +20,7 @@ from jaxgmm.priors import settle
 
 
 def standard_errors(
-    mixture: Mixture,
+    mixture: Mixture | Fitted,
     x: Any,
     sample_weight: ArrayLike | None = None,
     *,

@@ -15,10 +15,11 @@ from jax import Array
 from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.checks import check_mixtures
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import cholesky
+from jaxgmm.fitted import as_mixtures
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -105,7 +106,7 @@ class GaussianMixture(tfd.Distribution):
         return tfd.MultivariateNormalDiag(means, jnp.broadcast_to(covs.scale, means.shape))
 
 
-def to_distribution(mixture: Mixture, *, validate_args: bool = False) -> GaussianMixture:
+def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool = False) -> GaussianMixture:
     """A mixture as a distribution of TFP's JAX substrate.
 
     For TFP's own, `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
@@ -120,8 +121,7 @@ def to_distribution(mixture: Mixture, *, validate_args: bool = False) -> Gaussia
     Raises:
         TypeError: if `mixture` is something else.
     """
-    check_mixtures(mixture)
-    return GaussianMixture(mixture, validate_args=validate_args)
+    return GaussianMixture(as_mixtures(mixture), validate_args=validate_args)
 
 
 def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixture:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax, nn
+from jax import Array, lax
 
 from jaxgmm._linalg import product
+from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.arrays import float_dtype
-from jaxgmm.checks import check_mixtures
-from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.covariances import Diagonal
 from jaxgmm.factors import nearest_rotation
+from jaxgmm.pairs import as_pair, components, normalised
 
 _MOST_PATHS = 4
 """Augmenting paths allowed for each pair of components of either mixture; a few per component do, mostly."""
@@ -74,8 +73,7 @@ class _Reach(NamedTuple):
     shrinking: Array
 
 
-@jax.jit
-def wasserstein(p: Mixture, q: Mixture) -> Transport:
+def wasserstein(p: Mixture | Fitted, q: Mixture | Fitted) -> Transport:
     """The mixture Wasserstein distance MW2: optimal transport by Gaussian mixtures (Delon & Desolneux 2020).
 
     MW2² = min_w Σ_kl w_kl W2²(p_k, q_l) over w ≥ 0 with Σ_l w_kl = π_k and Σ_k w_kl = ω_l, where
@@ -95,7 +93,12 @@ def wasserstein(p: Mixture, q: Mixture) -> Transport:
     Raises:
         ValueError: if p and q have different numbers of columns.
     """
-    p, q = as_pair(p, q)
+    return _wasserstein(*as_pair(p, q))
+
+
+@jax.jit
+def _wasserstein(p: Mixture, q: Mixture) -> Transport:
+    p, q = normalised(p), normalised(q)
     there = jnp.isfinite(p.log_weights)[:, None] & jnp.isfinite(q.log_weights)[None, :]
     unit, costs = squared_distances(p, q, there)
     met = jnp.where(there, costs, 0.0)
@@ -220,35 +223,3 @@ def _walk(reach: _Reach, flow: _Flow, end: Array, reached: Array) -> tuple[Array
     begun = (path, source, jnp.full_like(flow.supply[0], jnp.inf))
     # Distances only grow along a path, so that it has no cycle and ends at a source with supply.
     return lax.while_loop(lambda state: reached & ~(flow.supply[state[1]] > 0), step, begun)
-
-
-def as_pair(p: Mixture, q: Mixture) -> tuple[Mixture, Mixture]:
-    """Two mixtures in one dtype, the wider, with weights normalised, so that derivatives keep their sum.
-
-    Raises:
-        TypeError: if one is no mixture.
-        ValueError: if they have different numbers of columns.
-    """
-    for name, value in (("p", p), ("q", q)):
-        check_mixtures(value, name)
-    if p.n_features != q.n_features:
-        raise ValueError(f"p has {p.n_features} columns, but q has {q.n_features}")
-    dtype = float_dtype(p.means, q.means)
-    p, q = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (p, q))
-    logs = nn.log_softmax(p.log_weights), nn.log_softmax(q.log_weights)
-    return dataclasses.replace(p, log_weights=logs[0]), dataclasses.replace(q, log_weights=logs[1])
-
-
-def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
-    """Means and covariances of components by indices (n,), q's counted from K on: `Dense` if either mixture's are."""
-    dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
-
-    def factors(mixture: Mixture) -> Array:
-        covs, shape = mixture.covs, mixture.means.shape
-        if isinstance(covs, Dense):
-            return jnp.broadcast_to(covs.cholesky, (*shape, shape[1]))
-        scale = jnp.broadcast_to(covs.scale, shape)
-        return scale[:, :, None] * jnp.eye(shape[1], dtype=scale.dtype)[None] if dense else scale
-
-    means, stacked = jnp.concatenate([p.means, q.means]), jnp.concatenate([factors(p), factors(q)])
-    return [(means[index], (Dense if dense else Diagonal)(stacked[index])) for index in indices]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from jaxgmm._types import FitResult, Mixture, Moments, Status
@@ -22,6 +22,8 @@ from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.data import ResidualRows, Rows
 from jaxgmm.restarts import Outcome, choose, together
 from jaxgmm.scaling import to_host
+
+_JAXLIB = importlib.metadata.version("jaxlib")
 
 _BAD_RELEASES = ("0.10.2",)
 """Releases of jaxlib whose compiler for CPUs miscomputes products of small matrices with many rows."""
@@ -66,7 +68,7 @@ def verified(
     if _fault(outcome, careful, tol) is not None:
         raise RuntimeError(
             f"the fit is not to be trusted: {fault}. Climbing again, one start at a time, by another kernel, did not "
-            f"mend it. The compiler of jaxlib {jaxlib.__version__} or the machine miscomputes: install another release "
+            f"mend it. The compiler of jaxlib {_JAXLIB} or the machine miscomputes: install another release "
             f"of jax and jaxlib (not 0.10.2), and report these numbers"
         )
     return outcome, penalty
@@ -116,9 +118,9 @@ class _Whitening(NamedTuple):
 @functools.cache
 def warn_of_compiler() -> None:
     """Warn, once in a process, where jaxlib is a release that is known to miscompute on this platform."""
-    if jaxlib.__version__ in _BAD_RELEASES and jax.default_backend() == "cpu":
+    if _JAXLIB in _BAD_RELEASES and jax.default_backend() == "cpu":
         warnings.warn(
-            f"jaxlib {jaxlib.__version__} silently miscomputes some matrix products on CPUs (jax issue 39103). jaxgmm "
+            f"jaxlib {_JAXLIB} silently miscomputes some matrix products on CPUs (jax issue 39103). jaxgmm "
             f"verifies its fits, but code beside it may be wrong: pip install 'jax!=0.10.2' 'jaxlib!=0.10.2'",
             stacklevel=4,
         )

@@ -190,8 +190,14 @@ def test_under_a_trace_shapes_decide(door):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
+def test_a_fit_is_taken_in_place_of_its_mixture(door):
+    mixture = jaxgmm.make_mixture([1.0], np.zeros((1, 2), DTYPE), np.ones(1, DTYPE), covariance_type="spherical")
+    fitted = jaxgmm.FitResult(mixture, *[np.zeros(())] * 6)
+    assert door.to_distribution(fitted).mixture is mixture
+
+
 def test_another_kind_is_refused(door):
-    with pytest.raises(TypeError, match="Mixture, not"):
+    with pytest.raises(TypeError, match="mixture must be a Mixture or a FitResult, not"):
         door.to_distribution(3)
     with pytest.raises(TypeError, match="mixture of normal"):
         door.from_distribution(object())

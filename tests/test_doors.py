@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 import jaxgmm
+from jaxgmm.arrays import Names
 from tests.programs import programs_with
 
 KEY = jax.random.key(0)
@@ -318,7 +319,7 @@ def test_m_step_asks_what_it_is_given():
         (moments, dict(prior=jaxgmm.Ridge(-1.0)), ValueError, "strength of the prior must be at least 0, not -1.0"),
         (moments, dict(prior=jaxgmm.Ridge(np.nan)), ValueError, "strength of the prior must be at least 0, not nan"),
         (moments, dict(prior=jaxgmm.Ridge(np.inf)), ValueError, "strength of the prior must be finite"),
-        (moments, dict(previous=X), TypeError, "previous must be a Mixture, not ndarray"),
+        (moments, dict(previous=X), TypeError, "previous must be a Mixture or a FitResult, not ndarray"),
         (moments, dict(covariance_type="full"), ValueError, "moments hold scalar scatter, from which no dense"),
     ):
         with pytest.raises(error, match=message):
@@ -345,23 +346,79 @@ OF_MIXTURES = {
     "total_moments": jaxgmm.total_moments,
     "unconstrain": jaxgmm.unconstrain,
     "component_order": lambda m: jaxgmm.component_order(m, "weight"),
+    **{name: lambda m, name=name: getattr(jaxgmm, name)(m, X) for name in ("log_joint", "responsibilities", "aic")},
+    **{name: lambda m, name=name: getattr(jaxgmm, name)(m, X) for name in ("log_responsibilities", "uncertainty")},
+    **{name: lambda m, name=name: getattr(jaxgmm, name)(m, X) for name in ("log_likelihood", "score", "icl")},
+}
+PAIRS = {
+    "kl_divergence": lambda p, q: jaxgmm.kl_divergence(KEY, p, q, 100),
+    **{name: getattr(jaxgmm, name) for name in ("kl_variational", "kl_upper_bound", "l2_divergence")},
+    **{name: getattr(jaxgmm, name) for name in ("cauchy_schwarz_divergence", "wasserstein")},
 }
 
 
 @pytest.mark.parametrize("door", OF_MIXTURES)
 def test_what_is_no_mixture_is_named(door):
-    result = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1)
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), MIXTURE)
     for given, error, message in (
-        (X, TypeError, "mixture must be a Mixture, not ndarray"),
-        ("full", TypeError, "mixture must be a Mixture, not str"),
-        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture, not the class Mixture"),
-        (None, TypeError, "mixture must be a Mixture, not NoneType"),
-        (result, TypeError, r"mixture must be a Mixture, not FitResult: pass its .mixture"),
+        (X, TypeError, "mixture must be a Mixture or a FitResult, not ndarray"),
+        ("full", TypeError, "mixture must be a Mixture or a FitResult, not str"),
+        (jaxgmm.Mixture, TypeError, "mixture must be a Mixture or a FitResult, not the class Mixture"),
+        (None, TypeError, "mixture must be a Mixture or a FitResult, not NoneType"),
+        (jaxgmm.FitResult, TypeError, "mixture must be a Mixture or a FitResult, not the class FitResult"),
+        (
+            jaxgmm.Selection((), "bic"),
+            TypeError,
+            "mixture must be a Mixture or a FitResult, not Selection: pass its .best",
+        ),
         (stack, ValueError, r"mixture is a stack \(2,\) of mixtures: map over it with jax.vmap"),
     ):
         with pytest.raises(error, match=message):
             OF_MIXTURES[door](given)
+
+
+def same(found, wanted):
+    found, structure = jax.tree.flatten(found)
+    return structure == jax.tree.structure(wanted) and all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(found, jax.tree.leaves(wanted), strict=True)
+    )
+
+
+@pytest.mark.parametrize("door", [*OF_MIXTURES, *PAIRS])
+def test_a_fit_is_taken_in_place_of_its_mixture(door):
+    """Eagerly, and under jit whether it is an argument or closed over."""
+    fitted = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1)._replace(feature_names=Names(["a", "b"]))
+    other = jaxgmm.affine(MIXTURE, 2.0)
+    function = OF_MIXTURES[door] if door in OF_MIXTURES else lambda m: PAIRS[door](m, other)
+    wanted = function(fitted.mixture)
+    for thing in (fitted, jaxgmm.Candidate(2, "spherical", 1, result=fitted)):
+        found = function(thing)
+        if door == "run":
+            assert found.feature_names == ("a", "b")
+            found = found._replace(feature_names=None)
+        assert same(found, wanted)
+    if door in PAIRS:
+        assert same(PAIRS[door](other, fitted), PAIRS[door](other, fitted.mixture))
+    shapes = jax.tree.leaves(jax.eval_shape(function, fitted.mixture))
+    assert jax.tree.leaves(jax.eval_shape(function, fitted)) == shapes
+    assert jax.tree.leaves(jax.eval_shape(lambda: function(fitted))) == shapes
+
+
+@pytest.mark.parametrize("door", PAIRS)
+def test_pairs_are_of_the_same_columns(door):
+    fitted = jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1)
+    first, second = (fitted._replace(feature_names=Names(names)) for names in (["a", "b"], ["b", "a"]))
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), MIXTURE)
+    for p, q, error, message in (
+        (first, second, ValueError, r"p was fitted to the columns \['a', 'b'\], but q to \['b', 'a'\]"),
+        (X, MIXTURE, TypeError, "p must be a Mixture or a FitResult, not ndarray"),
+        (MIXTURE, None, TypeError, "q must be a Mixture or a FitResult, not NoneType"),
+        (MIXTURE, stack, ValueError, r"q is a stack \(2,\) of mixtures: map over it with jax.vmap"),
+        (MIXTURE, jaxgmm.marginal(MIXTURE, [0]), ValueError, "p has 2 columns, but q has 1"),
+    ):
+        with pytest.raises(error, match=message):
+            PAIRS[door](p, q)
+    assert same(PAIRS[door](first, fitted), PAIRS[door](fitted, first))
 
 
 def test_what_is_no_point_in_unconstrained_coordinates_is_named():
@@ -845,13 +902,6 @@ def count():
 
 if __name__ == "__main__":
     count()
-
-
-def test_a_result_in_place_of_its_mixture_is_named():
-    fitted = jaxgmm.fit(jax.random.key(0), np.eye(4, 2), 1, n_init=1, max_iter=2)
-    for function in (jaxgmm.log_prob, jaxgmm.predict, jaxgmm.score, jaxgmm.e_step):
-        with pytest.raises(TypeError, match=r"mixture must be a Mixture, not .*: pass its \.mixture"):
-            function(fitted, np.eye(4, 2))
 
 
 def test_columns_by_name_are_not_known_to_a_mixture():

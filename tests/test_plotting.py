@@ -181,15 +181,11 @@ def test_a_fit_and_a_candidate_lend_their_mixture_and_names():
         assert (drawn.get_xlabel(), drawn.get_ylabel()) == ("depth", "mass")
     drawn = plotting.ellipses(MIXTURE, dims=(-1, 0))
     assert (drawn.get_xlabel(), drawn.get_ylabel()) == ("column 2", "column 0")
-    with pytest.raises(
-        ValueError, match=r"x has the columns \['mass', 'depth', 'length'\], but was fitted as x\[\['le"
-    ):
+    with pytest.raises(ValueError, match=r"x has the columns .*: pass x\[\['length', 'depth', 'mass'\]\]"):
         plotting.clusters(fitted, TABLES["pandas"](X)[["mass", "depth", "length"]])
-    moved = TABLES["pandas"](X)[["mass", "depth", "length"]].rename(columns={"depth": "height"})
-    with pytest.raises(ValueError, match=r"x has the columns \['mass', 'height', 'length'\], but was fitted as"):
-        plotting.clusters(fitted, moved, dims=["length", "mass"])
     renamed = TABLES["pandas"](X).rename(columns={"depth": "height"})
-    assert plotting.clusters(fitted, renamed, dims=[0, 1]).get_ylabel() == "height"
+    with pytest.raises(ValueError, match="rename the one that is 'depth', and pass x"):
+        plotting.clusters(fitted, renamed, dims=[0, 1])
 
 
 def test_a_row_has_its_columns_where_the_fit_had_them():
@@ -200,9 +196,7 @@ def test_a_row_has_its_columns_where_the_fit_had_them():
         assert [text.get_text() for text in plotting.responsibilities(fitted, row).texts] == expected
     turned, n_figures = table[NAMES[::-1]], len(plt.get_fignums())
     for row in (turned[:1], turned.iloc[0]):
-        with pytest.raises(
-            ValueError, match=r"row has the columns \['mass', 'depth', 'length'\], but was fitted as x\[\["
-        ):
+        with pytest.raises(ValueError, match=r"row has the columns .*: pass row\[\['length', 'depth', 'mass'\]\]"):
             plotting.responsibilities(fitted, row)
     assert len(plt.get_fignums()) == n_figures
 

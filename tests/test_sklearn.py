@@ -216,13 +216,23 @@ def test_conversion_of_empty_components_of_bayesian_models_and_of_nothing():
     x, _ = rows()
     bayesian = sklearn.mixture.BayesianGaussianMixture(n_components=2, random_state=0, max_iter=200).fit(x)
     np.testing.assert_allclose(from_sklearn(bayesian).covariances, bayesian.covariances_, rtol=1e-9)
-    with pytest.raises(TypeError, match="Mixture or a fitted estimator, not int"):
+    with pytest.raises(TypeError, match="a Mixture, a FitResult or a fitted estimator, not int"):
         to_sklearn(3)
     for convert in (to_sklearn, from_sklearn):
         with pytest.raises(NotFittedError):
             convert(GaussianMixture())
     with pytest.raises(ValueError, match=r"'full', weights_ must be \(2,\) and precisions_cholesky_ \(2, 1, 1\)"):
         from_sklearn(to_sklearn(mixture).set_params(covariance_type="full"))
+
+
+def test_a_fit_lends_scikit_learns_estimator_its_names():
+    table = pandas.DataFrame(rows()[0][:20, :2], columns=["a", "b"])
+    fitted = jaxgmm.fit(jax.random.key(0), table, 1, n_init=1)
+    theirs = to_sklearn(fitted)
+    assert list(theirs.feature_names_in_) == ["a", "b"] and theirs.converged_ and theirs.n_iter_ == fitted.n_iter
+    with pytest.raises(ValueError, match="feature names should match"):
+        theirs.predict(table[["b", "a"]])
+    assert not hasattr(to_sklearn(fitted.mixture), "feature_names_in_")
 
 
 def test_warm_start_goes_on():

@@ -1,13 +1,14 @@
 """Tables in, tables out: columns keep their names, in results, messages and notebooks."""
 
 import datetime
+import re
 
 import jax
 import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.arrays import names_of
+from jaxgmm.arrays import Names, names_of
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
@@ -52,6 +53,101 @@ def test_names_are_static_and_survive_transformations():
     fitted = jaxgmm.fit(KEY, frames(X)[0], 2, **OPTIONS)
     assert len(jax.tree.leaves(fitted)) == len(jax.tree.leaves(fitted._replace(feature_names=None)))
     assert jax.jit(lambda result: result)(fitted).feature_names == NAMES
+
+
+WITH_ROWS = {
+    "log_prob": lambda m, x: jaxgmm.log_prob(m, x),
+    "log_joint": lambda m, x: jaxgmm.log_joint(m, x),
+    "log_responsibilities": lambda m, x: jaxgmm.log_responsibilities(m, x),
+    "responsibilities": lambda m, x: jaxgmm.responsibilities(m, x),
+    "predict": lambda m, x: jaxgmm.predict(m, x),
+    "uncertainty": lambda m, x: jaxgmm.uncertainty(m, x),
+    "log_likelihood": lambda m, x: jaxgmm.log_likelihood(m, x),
+    "score": lambda m, x: jaxgmm.score(m, x),
+    "e_step": lambda m, x: jaxgmm.e_step(m, x),
+    "aic": lambda m, x: jaxgmm.aic(m, x),
+    "bic": lambda m, x: jaxgmm.bic(m, x),
+    "icl": lambda m, x: jaxgmm.icl(m, x),
+    "Rows": lambda m, x: jaxgmm.score(m, jaxgmm.Rows(x, np.ones(20, np.float32))),
+    "reparameterise": lambda m, x: jaxgmm.reparameterise(m, x),
+    "run": lambda m, x: jaxgmm.run(jaxgmm.EM(), m, x, max_iter=1),
+    "solution": lambda m, x: jaxgmm.solution(jaxgmm.EM(), m, x, max_iter=1),
+    "standard_errors": lambda m, x: jaxgmm.standard_errors(m, x),
+    "influence": lambda m, x: jaxgmm.influence(m, x),
+    "bootstrap": lambda m, x: jaxgmm.bootstrap(KEY, m, x, 2, max_iter=1),
+    "fit": lambda m, x: jaxgmm.fit(KEY, x, 2, init=m, max_iter=1),
+    "clusters": lambda m, x: pytest.importorskip("jaxgmm.plotting").clusters(m, x),
+}
+"""Doors that take a mixture, or a fit, together with rows."""
+
+
+@pytest.fixture(scope="module")
+def named_fit():
+    return jaxgmm.fit(KEY, frames(X)[0], 2, **OPTIONS)
+
+
+@pytest.mark.parametrize("door", WITH_ROWS)
+def test_a_fit_asks_for_its_own_columns_in_their_order(door, named_fit):
+    """The same names in another order, or other names, are an error that shows the remedy, under jit too."""
+    function = WITH_ROWS[door]
+    for turned, shown in zip(frames(X[:, ::-1], NAMES[::-1]), ("[[{}]]", "[[{}]]", ".select([{}])"), strict=True):
+        message = "x has the columns ['flipper', 'bill'], but the mixture was fitted to ['bill', 'flipper']: pass x"
+        with pytest.raises(ValueError, match=re.escape(message + shown.format("'bill', 'flipper'"))):
+            function(named_fit, turned)
+    other = frames(X, ("bill", "wing"))[0]
+    with pytest.raises(ValueError, match=r"rename the one that is 'flipper', and pass x\[\['bill', 'flipper'\]\]"):
+        function(named_fit, other)
+    if door in ("fit", "clusters"):
+        function(named_fit.mixture, other)
+    else:
+        jax.eval_shape(lambda: function(named_fit.mixture, other))
+        with pytest.raises(ValueError, match="x has the columns"):
+            jax.eval_shape(lambda fitted: function(fitted, other), named_fit)
+        jax.eval_shape(function, named_fit, X)
+
+
+def test_the_right_columns_give_what_their_numbers_give(named_fit):
+    plain = jaxgmm.predict(named_fit.mixture, X)
+    for frame in frames(X):
+        np.testing.assert_array_equal(jaxgmm.predict(named_fit, frame), plain)
+    np.testing.assert_array_equal(jaxgmm.predict(named_fit, X), plain)
+    frame = frames(X)[0]
+    assert jaxgmm.log_prob(named_fit, frame.iloc[3]) == jaxgmm.log_prob(named_fit, X[3])
+    with pytest.raises(ValueError, match=r"pass x\[\['bill', 'flipper'\]\]"):
+        jaxgmm.log_prob(named_fit, frame.iloc[3][["flipper", "bill"]])
+    more = frame.assign(wing=1.0)
+    with pytest.raises(ValueError, match=r"'wing'\], but .*: pass x\[\['bill', 'flipper'\]\]"):
+        jaxgmm.predict(named_fit, more)
+    np.testing.assert_array_equal(jaxgmm.predict(named_fit, more[["bill", "flipper"]]), plain)
+    # Names of rows are none of columns.
+    labelled = frame.set_axis([str(row) for row in range(20)]).set_axis(range(2), axis=1)
+    np.testing.assert_array_equal(jaxgmm.predict(named_fit, labelled), plain)
+    values = frame.iloc[3][["flipper"]]
+    jaxgmm.condition(named_fit, [1], values)
+    with pytest.raises(ValueError, match=r"values has the columns \['flipper'\], but"):
+        jaxgmm.condition(named_fit, [0], values)
+
+
+def test_a_run_keeps_the_names_of_its_rows_or_of_its_start(named_fit):
+    run = lambda start, x: jaxgmm.run(jaxgmm.EM(), start, x, max_iter=1).feature_names  # noqa: E731
+    frame = frames(X)[0]
+    assert run(named_fit.mixture, frame) == run(named_fit, X) == run(named_fit, frame) == NAMES
+    assert run(named_fit.mixture, jaxgmm.Rows(frame, np.ones(20))) == NAMES
+    assert run(named_fit.mixture, X) is None
+    assert jax.jit(lambda start: jaxgmm.run(jaxgmm.EM(), start, X, max_iter=1))(named_fit).feature_names == NAMES
+
+
+def test_many_names_are_counted_not_listed():
+    wide = np.random.default_rng(0).normal(size=(20, 30))
+    names = [f"c{d}" for d in range(30)]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(wide, columns=names)
+    mixture = jaxgmm.make_mixture([1.0], wide[:1], [1.0], covariance_type="spherical")
+    fitted = jaxgmm.FitResult(mixture, *[np.zeros(())] * 6, feature_names=Names(names))
+    with pytest.raises(ValueError, match=r"'c11' and 18 more\]: pass x\[list\(result.feature_names\)\]") as raised:
+        jaxgmm.score(fitted, frame[names[::-1]])
+    assert len(str(raised.value)) < 400
+    assert np.isfinite(jaxgmm.score(fitted, frame[names[::-1]][list(fitted.feature_names)]))
 
 
 def test_only_text_names_a_column():

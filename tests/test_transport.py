@@ -210,7 +210,7 @@ def test_vmap_agrees_with_a_loop_and_does_not_retrace():
 
 def test_mistakes_are_named_and_nan_ends_in_nan(dtype):
     p, q = pair(PAIRS[0], dtype)
-    with pytest.raises(TypeError, match="q must be a Mixture, not"):
+    with pytest.raises(TypeError, match="q must be a Mixture or a FitResult, not"):
         wasserstein(p, np.zeros((4, 3)))
     with pytest.raises(ValueError, match="p has 3 columns, but q has 2"):
         wasserstein(p, cases.mixture("diag", n_features=2, dtype=dtype)[0])

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from jaxgmm import density
-from jaxgmm.arrays import as_numbers, labels_of, names_of
+from jaxgmm.arrays import as_numbers
+from jaxgmm.fitted import check_names, names_in
 from jaxgmm.plotting.colours import INK, palette
 from jaxgmm.plotting.legends import legend as add_legend
-from jaxgmm.plotting.views import as_axes, as_mixture, as_view, check_places, feature_names
+from jaxgmm.plotting.views import as_axes, as_mixture, as_view
 
 _MOST = 15
 """Bars; of more components the least responsible are one bar."""
@@ -36,16 +37,16 @@ def responsibilities(mixture: Any, row: Any, ax: Axes | None = None, *, legend: 
 
     Raises:
         TypeError: if an argument is of the wrong type.
-        ValueError: if the row does not fit the mixture, has the columns in another order than the fit, or holds NaN
-            or infinity.
+        ValueError: if the row does not fit the mixture, has other columns than the fit or in another order, or
+            holds NaN or infinity.
     """
-    x, names = np.asarray(as_numbers(row, "row")), names_of(row) or labels_of(row)
+    x = np.asarray(as_numbers(row, "row"))
     if x.ndim not in (1, 2) or x.ndim == 2 and len(x) != 1:
         raise ValueError(f"row must be a single row, (D,) or (1, D), not {x.shape}: choose one, such as x[0]")
     x, n_features = x.reshape(1, -1), as_mixture(mixture).n_features
+    check_names(row, names_in(mixture), "row")
     if x.shape[1] != n_features:
         raise ValueError(f"row has {x.shape[1]} columns, but the mixture has {n_features}")
-    check_places(names, feature_names(mixture), "row")
     bad = np.flatnonzero(~np.isfinite(x[0]))
     if bad.size:
         raise ValueError(f"row holds {x[0, bad[0]]} in column {bad[0]}: fill it, or take the marginal of the others")

@@ -14,6 +14,7 @@ from jaxgmm.algebra import marginal
 from jaxgmm.arrays import Names, as_table, is_traced
 from jaxgmm.checks import as_count, check_finite
 from jaxgmm.density import responsibilities
+from jaxgmm.fitted import as_mixtures, check_names, names_in
 from jaxgmm.plotting.colours import blend, palette
 from jaxgmm.weights import as_weights
 
@@ -111,17 +112,17 @@ def as_view(
 
     Raises:
         TypeError: if the mixture, x, dims or `max_rows` is of the wrong type.
-        ValueError: if x is not (N, D) with the mixture's D, holds NaN or infinity, or has the columns in another order
-            than the fit; or if dims repeats a column, names one that is not there, or has too few or too many.
+        ValueError: if x is not (N, D) with the mixture's D, holds NaN or infinity, or has other columns than the fit or
+            in another order; or if dims repeats a column, names one that is not there, or has too few or too many.
     """
-    fitted, mixture = feature_names(mixture), as_mixture(mixture)
+    fitted, mixture = names_in(mixture), as_mixture(mixture)
     n_features = mixture.n_features
     rows, names, weights, drawn = None, None, np.ones(0), np.zeros(0, int)
     if x is not None:
         rows, names = as_table(x)
+        check_names(x, fitted)
         if rows.shape[1] != n_features:
             raise ValueError(f"x has {rows.shape[1]} columns (shape {rows.shape}), but the mixture has {n_features}")
-        check_places(names, fitted)
         weights = as_weights(sample_weight, len(rows))
         check_finite(rows, weights, names)
         rows, weights = (rows, weights) if weights.all() else (rows[weights > 0], weights[weights > 0])
@@ -138,9 +139,7 @@ def as_mixture(mixture: Any) -> Mixture:
         TypeError: if it is something else, or traced.
         ValueError: if it is a stack of mixtures, or holds NaN or infinity.
     """
-    found = getattr(mixture, "mixture", mixture)
-    if not isinstance(found, Mixture):
-        raise TypeError(f"mixture must be a Mixture or a FitResult, not {type(mixture).__name__}")
+    found = as_mixtures(mixture)
     if is_traced(found):
         raise TypeError("mixture is being traced by JAX: pictures are drawn on the host, outside jit, vmap and grad")
     if found.means.ndim != 2:
@@ -153,21 +152,6 @@ def as_mixture(mixture: Any) -> Mixture:
     if not finite.all():
         raise ValueError(f"mixture cannot be drawn: component {int(np.argmin(finite))} holds NaN or infinity")
     return found
-
-
-def feature_names(mixture: Any) -> Names | None:
-    """Names of the columns that a fit, or a candidate's fit, remembers."""
-    return getattr(getattr(mixture, "result", mixture), "feature_names", None)
-
-
-def check_places(names: Names | None, fitted: Names | None, name: str = "x") -> None:
-    """Ask that no column stand elsewhere than in the fit; one may have another name.
-
-    Raises:
-        ValueError: if one does.
-    """
-    if names and fitted and any(n in fitted and names.index(n) != fitted.index(n) for n in names):
-        raise ValueError(f"{name} has the columns {list(names)}, but was fitted as x[{list(fitted)}]: pass that")
 
 
 def as_coverage(coverage: Any) -> tuple[float, ...]:

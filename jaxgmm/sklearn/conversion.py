@@ -11,10 +11,11 @@ import numpy as np
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
-from jaxgmm._types import Mixture
+from jaxgmm._types import FitResult, Mixture
 from jaxgmm.arrays import float_dtype
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.families import family_of
+from jaxgmm.fitted import as_mixture, is_fit, names_in
 from jaxgmm.scaling import to_host
 
 _SHARED_TYPES = ("full", "tied", "diag", "spherical")
@@ -103,9 +104,10 @@ def to_sklearn(model: Any) -> GaussianMixture:
     Arrays keep the mixture's dtype. Precisions are computed in float64 from its factors, and then rounded.
 
     Args:
-        model: a `Mixture`, or a fitted `jaxgmm.sklearn.GaussianMixture`. The parameters and attributes of an
-            estimator are carried over, a `reg_covar` of None as scikit-learn's default; a mixture is as one not yet
-            iterated on, not converged and with a lower bound of −∞.
+        model: a `Mixture`, a `FitResult`, or a fitted `jaxgmm.sklearn.GaussianMixture`. The parameters and attributes
+            of an estimator are carried over, a `reg_covar` of None as scikit-learn's default; a mixture is as one not
+            yet iterated on, not converged and with a lower bound of −∞. A fit lends names of columns, iterations and
+            whether it converged.
 
     Returns:
         The estimator, which needs this library no more.
@@ -115,20 +117,24 @@ def to_sklearn(model: Any) -> GaussianMixture:
         TypeError: if it is neither.
         ValueError: if scikit-learn does not have the mixture's covariance type.
     """
-    if isinstance(model, Mixture):
+    if is_fit(model) or isinstance(model, Mixture):
+        fit, names, model = getattr(model, "result", model), names_in(model), as_mixture(model)
         if model.covariance_type not in _SHARED_TYPES:
             raise ValueError(
                 f"scikit-learn has no covariance_type {model.covariance_type!r}: use jaxgmm.project(mixture, 'full')"
             )
         parameters = {"n_components": model.n_components, "covariance_type": model.covariance_type}
         course = {"converged_": False, "n_iter_": 0, "lower_bound_": -np.inf, "lower_bounds_": []}
+        if isinstance(fit, FitResult):
+            course |= {"converged_": bool(fit.converged), "n_iter_": int(fit.n_iter)}
         attributes = arrays_of(model) | course | {"n_features_in_": model.n_features}
+        attributes |= {} if names is None else {"feature_names_in_": np.asarray(names, object)}
     elif hasattr(model, "get_params"):
         check_is_fitted(model)
         parameters = {name: value for name, value in model.get_params().items() if value is not None}
         attributes = copy.deepcopy({name: value for name, value in vars(model).items() if name.endswith("_")})
     else:
-        raise TypeError(f"to_sklearn takes a Mixture or a fitted estimator, not {type(model).__name__}")
+        raise TypeError(f"to_sklearn takes a Mixture, a FitResult or a fitted estimator, not {type(model).__name__}")
     converted = GaussianMixture(**parameters)
     vars(converted).update(attributes)
     return converted
