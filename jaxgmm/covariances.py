@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import excess, product
+from jaxgmm._linalg import excess, product, reciprocal
 from jaxgmm.factors import inverse_lower, overflows_when_inverted
 
 
@@ -157,7 +157,7 @@ class Diagonal:
 
     def inverse(self) -> Array:
         """L⁻¹, the reciprocal scales: what `whiten` takes."""
-        return 1 / self.scale
+        return reciprocal(self.scale)
 
     @staticmethod
     def whiten(inverse: Array, means: Array, columns: Array) -> Array:

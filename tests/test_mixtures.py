@@ -200,6 +200,82 @@ def test_one_form_of_each_part_is_asked_for():
             make_mixture(means=zero, covariance_type="spherical", **given)
 
 
+@pytest.mark.parametrize("family", ["full", "diag"])
+def test_a_component_too_steep_to_be_squared_has_no_part_in_rows_that_another_is_near(family):
+    """In float32 its residuals are 1e25 deviations and more; the inverse of the last factor is beyond the dtype."""
+    weights, means = np.float32([0.25, 0.5, 0.25]), np.float32([[0, 0], [1, -1], [0, 0]])
+    scales = {
+        "full": np.float32([[[1, 0], [0.5, 2]], [[1e-25, 0], [0, 1e-25]], [[1e-25, 0], [1, 1e-25]]]),
+        "diag": np.float32([[1, 2], [1e-25, 1e-25], [1e-25, 1]]),
+    }[family]
+    rows = np.float32([[10, 3], [-2, 5], [0.5, 0.25]])
+    first = reference.dense_covariances(family, scales[:1].astype(float) ** 2, 1, 2)
+    if family == "full":
+        first = scales[:1].astype(float) @ np.swapaxes(scales[:1].astype(float), 1, 2)
+    expected = reference.log_joint(weights[:1], means[:1], first, rows)[:, 0]
+
+    def build(logits, scales):
+        return make_mixture(logits=logits, means=means, scale_tril=scales, covariance_type=family)
+
+    def density(logits, scales, x):
+        return log_prob(build(logits, scales), x)
+
+    logs = np.log(weights)
+    mixture = build(logs, scales)
+    np.testing.assert_allclose(log_prob(mixture, rows), expected, rtol=1e-6)
+    np.testing.assert_allclose(jaxgmm.log_likelihood(mixture, rows), expected.sum(), rtol=1e-6)
+    np.testing.assert_array_equal(jaxgmm.log_joint(mixture, rows)[:, 1:], -np.inf)
+    np.testing.assert_array_equal(jaxgmm.responsibilities(mixture, rows), [[1, 0, 0]] * 3)
+    moments, log_likelihood = jaxgmm.e_step(mixture, rows)
+    np.testing.assert_allclose(log_likelihood, expected.sum(), rtol=1e-6)
+    np.testing.assert_allclose(moments.mass, [3, 0, 0])
+    np.testing.assert_allclose(moments.mean[0], rows.mean(axis=0), rtol=1e-6)
+    alone = make_mixture(logits=logs[:1], means=means[:1], scale_tril=scales[:1], covariance_type=family)
+    values, (of_logits, of_scales, of_rows) = jax.jit(
+        jax.vmap(jax.value_and_grad(density, argnums=(0, 1, 2)), (None, None, 0))
+    )(logs, scales, rows)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    np.testing.assert_allclose(of_logits, [[0.75, -0.5, -0.25]] * 3, rtol=1e-6)
+    np.testing.assert_allclose(of_rows, jax.vmap(jax.grad(log_prob, argnums=1), (None, 0))(alone, rows), rtol=1e-5)
+    assert np.isfinite(of_scales).all() and not of_scales[:, 1:].any() and of_scales[:, 0].any()
+    # Far from all of them, nothing can be told.
+    assert log_prob(mixture, np.float32([1e25, 0])) == -np.inf
+
+
+def test_a_head_of_a_network_with_outputs_times_30_has_finite_gradients():
+    n_components, n_features, hidden = 3, 2, 16
+    n_outputs = n_components * (1 + n_features + n_features * (n_features + 1) // 2)
+    row, column = np.tril_indices(n_features, -1)
+    on = np.arange(n_features)
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-1, 1, (200, 1)).astype(np.float32), rng.normal(size=(200, n_features)).astype(np.float32)
+
+    def as_mixture(outputs, positive):
+        logits, means, scales, below = jnp.split(outputs, np.cumsum([n_components, *2 * [n_components * n_features]]))
+        factors = jnp.zeros((n_components, n_features, n_features), outputs.dtype)
+        factors = factors.at[:, on, on].set(positive(scales).reshape(n_components, -1))
+        factors = factors.at[:, row, column].set(below.reshape(n_components, -1))
+        return make_mixture(logits=logits, means=means.reshape(n_components, -1), scale_tril=factors)
+
+    def loss(params, positive):
+        first, last = params
+        outputs = jnp.tanh(x @ first) @ last
+        each = jax.vmap(lambda outputs, y: log_prob(as_mixture(outputs, positive), y))
+        return -jnp.mean(each(outputs, y))
+
+    def initial(seed):
+        rng = np.random.default_rng(seed)
+        last = 30 * rng.normal(size=(hidden, n_outputs)) / np.sqrt(hidden)
+        return rng.normal(size=(1, hidden)).astype(np.float32), last.astype(np.float32)
+
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, range(20)))
+    for positive in (jnp.exp, jax.nn.softplus):
+        value_and_slope = jax.value_and_grad(functools.partial(loss, positive=positive))
+        losses, slopes = jax.jit(jax.vmap(value_and_slope))(stack)
+        assert np.isfinite(losses).all() and losses.max() > 1e3, losses
+        assert all(np.isfinite(leaf).all() and leaf.any() for leaf in slopes)
+
+
 # Components in another order
 
 

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxgmm._linalg import varying_as, zeros_of
+from jaxgmm._linalg import zeros_of
 from jaxgmm._protocols import Covariances
 from jaxgmm._types import Mixture, Moments
+from jaxgmm.kernels.reach import too_far
 from jaxgmm.moments import DENSE, DIAGONAL, Statistic, gather
 from jaxgmm.zero_weights import any_absent, log_weight, most_log_odds, weight
 
@@ -93,36 +94,16 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = farthest(columns.dtype, mixture.n_features)
     reach = lax.stop_gradient(jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0))
-    alone, lost = _far(prepared, columns, reach > 1)
+
+    def whiten(columns: Array) -> Array:
+        return mixture.covs.whiten(prepared.inverse, mixture.means, columns)
+
+    alone, lost = too_far(whiten, columns, limit, prepared.constant, reach > 1)
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
     shrink = jnp.where(alone, reach * limit * _nearby(columns.dtype), 1.0)
-    whitened = mixture.covs.whiten(prepared.inverse, mixture.means, columns / shrink[None, :])
-    whitened = jnp.where(lost[:, None, :], limit, whitened)
+    whitened = jnp.where(lost[:, None, :], limit, whiten(columns / shrink[None, :]))
     log_joint = prepared.constant[:, None] - 0.5 * jnp.sum(whitened**2, axis=1)
     return Joint(log_joint, shrink, whitened, lost)
-
-
-def _far(prepared: Prepared, columns: Array, candidates: Array) -> tuple[Array, Array]:
-    """Which of the candidates (C,) are too far from all components, (C,), and from which the others are, (K, C).
-
-    A loop of one turn or none: under `vmap` too nothing is computed where there is no candidate, and it is held in
-    derivatives.
-    """
-    prepared, columns = lax.stop_gradient((prepared, columns))
-    covs, means = prepared.mixture.covs, prepared.mixture.means
-    there = (prepared.constant != -jnp.inf)[:, None]
-
-    def look(held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        still, candidates, _ = held
-        whitened = covs.whiten(prepared.inverse, means, columns)
-        beyond = ~jnp.all(jnp.abs(whitened) <= farthest(columns.dtype, means.shape[1]), axis=1)
-        near = jnp.any(there & ~beyond, axis=0)
-        return still & ~still, candidates & ~near, beyond & (candidates & near)[None, :]
-
-    none = varying_as(jnp.zeros((means.shape[0], columns.shape[1]), bool), jnp.sum(prepared.constant) + columns[0, 0])
-    begun = (jnp.any(candidates), candidates, none)
-    _, alone, lost = lax.while_loop(lambda held: held[0], look, begun)
-    return alone, lost
 
 
 def told_apart(prepared: Prepared, columns: Array) -> Array:
