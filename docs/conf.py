@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from importlib.metadata import version as version_of
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +25,7 @@ HERE = pathlib.Path(__file__).parent
 
 project = "jaxgmm"
 author = copyright = "The jaxgmm developers"
-release = version = version_of("jaxgmm")
+release = version = jaxgmm.__version__
 
 extensions = [
     "myst_nb",

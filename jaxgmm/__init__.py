@@ -1,11 +1,14 @@
 """Gaussian mixture models as pure functions in JAX."""
 
+from typing import TYPE_CHECKING
+
 from jaxgmm._types import FitResult as FitResult
 from jaxgmm._types import Mixture as Mixture
 from jaxgmm._types import Moments as Moments
 from jaxgmm._types import Params as Params
 from jaxgmm._types import Restarts as Restarts
 from jaxgmm._types import Status as Status
+from jaxgmm._version import __version__ as __version__
 from jaxgmm.accelerated import Accelerated as Accelerated
 from jaxgmm.algebra import affine as affine
 from jaxgmm.algebra import condition as condition
@@ -67,3 +70,80 @@ from jaxgmm.selection import select as select
 from jaxgmm.standard_errors import standard_errors as standard_errors
 from jaxgmm.transport import Transport as Transport
 from jaxgmm.transport import wasserstein as wasserstein
+
+if TYPE_CHECKING:
+    from jaxgmm import distrax as distrax
+    from jaxgmm import numpyro as numpyro
+    from jaxgmm import plotting as plotting
+    from jaxgmm import sklearn as sklearn
+    from jaxgmm import tfp as tfp
+else:
+    from jaxgmm._face import __dir__ as __dir__
+    from jaxgmm._face import __getattr__ as __getattr__
+
+__all__ = [
+    "Accelerated",
+    "Bootstrap",
+    "Candidate",
+    "EM",
+    "Estimate",
+    "FAMILIES",
+    "FitResult",
+    "Gradient",
+    "Mixture",
+    "Moments",
+    "Parameters",
+    "Params",
+    "Report",
+    "Restarts",
+    "Ridge",
+    "Rows",
+    "Selection",
+    "Status",
+    "Transport",
+    "affine",
+    "aic",
+    "bic",
+    "bootstrap",
+    "cauchy_schwarz_divergence",
+    "condition",
+    "constrain",
+    "e_step",
+    "fit",
+    "from_responsibilities",
+    "icl",
+    "influence",
+    "initialize",
+    "kl_divergence",
+    "kl_upper_bound",
+    "kl_variational",
+    "l2_divergence",
+    "load",
+    "log_det_jacobian",
+    "log_joint",
+    "log_likelihood",
+    "log_prob",
+    "log_responsibilities",
+    "m_step",
+    "make_mixture",
+    "marginal",
+    "merge",
+    "n_parameters",
+    "pool",
+    "predict",
+    "project",
+    "reparameterise",
+    "responsibilities",
+    "run",
+    "sample",
+    "sample_reparameterised",
+    "save",
+    "score",
+    "select",
+    "solution",
+    "standard_errors",
+    "total_moments",
+    "uncertainty",
+    "unconstrain",
+    "wasserstein",
+]

@@ -12,6 +12,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from jaxgmm.shapes import as_one_batch, check_rows, holds_batches
+
 
 @jax.tree_util.register_static
 class Names(tuple[str, ...]):
@@ -131,25 +133,8 @@ def as_table(x: Any) -> Table:
     if is_traced(x):
         raise TypeError("x is being traced by JAX: use the pure door `jaxgmm.run` under jit, vmap or jvp")
     rows = np.asarray(as_numbers(x, "x"))
-    check_rows(rows)
+    check_rows(rows, x)
     return Table(rows, names_of(x))
-
-
-def check_rows(array: Any, name: str = "x") -> None:
-    """Ask for rows (N, D) with N, D ≥ 1.
-
-    Raises:
-        ValueError: if the shape is another.
-    """
-    if array.ndim == 1:
-        raise ValueError(
-            f"{name} must have shape (N, D), not {array.shape}: a single column is {name}.reshape(-1, 1), "
-            f"a single row {name}.reshape(1, -1)"
-        )
-    if array.ndim != 2:
-        raise ValueError(f"{name} must have shape (N, D), not {array.shape}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} is empty: its shape is {array.shape}")
 
 
 _HINTS = {
@@ -178,6 +163,8 @@ def _through_numpy(value: Any, name: str) -> np.ndarray:
             return np.from_dlpack(value)
         return np.asarray(value)
     except Exception as error:  # each library of tables raises its own
+        if holds_batches(value):
+            raise TypeError(f"{name} must have shape (N, D): {as_one_batch(value, name)}") from None
         raise TypeError(f"{name}, a {type(value).__name__}, cannot be read as an array of numbers: {error}") from None
 
 

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import Mixture, Status
 from jaxgmm.arrays import is_traced
-from jaxgmm.checks import as_count, as_key, as_tolerance, check_climber
+from jaxgmm.checks import as_count, as_key, as_tolerance, check_climber, keyed
 from jaxgmm.data import Rows
 from jaxgmm.em import EM
 from jaxgmm.loop import climb_from
@@ -46,6 +46,7 @@ class Bootstrap(NamedTuple):
     standard_errors: Parameters
 
 
+@keyed
 def bootstrap(
     key: Array,
     mixture: Mixture | Fitted,

@@ -5,9 +5,11 @@ Shapes are asked of every argument; values only of concrete ones.
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,9 @@ from jax import Array
 
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import Names, column_label, is_traced
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 BLOCK_ROWS = 1 << 16
 """Rows that the host looks at together, so that no check copies large data."""
@@ -31,7 +36,22 @@ def as_key(key: Any) -> Array:
         if key.shape:
             raise TypeError(f"key must be a single key, not an array of keys with shape {key.shape}")
         return key
-    raise TypeError(f"key must be a typed key such as jax.random.key(0), not {_described(key)}")
+    # A seed or a raw key is meant for one; anything else is the argument that should come second.
+    meant = key is None or isinstance(key, int | np.integer) or getattr(key, "dtype", None) == np.uint32
+    hint = "" if meant else ": it comes first, and is missing"
+    raise TypeError(f"key must be a typed key such as jax.random.key(0), not {_described(key)}{hint}")
+
+
+def keyed(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose first argument is a key, so that a call without it says so, and not that the last is missing."""
+
+    @functools.wraps(function)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if args:
+            as_key(args[0])
+        return function(*args, **kwargs)
+
+    return asked
 
 
 def as_count(value: Any, name: str, least: int = 1) -> int:
@@ -226,4 +246,6 @@ def _named(value: Any) -> str:
 def _described(value: Any) -> str:
     if isinstance(value, np.ndarray | jax.Array):
         return f"an array of {value.dtype} with shape {value.shape}"
+    if isinstance(value, list | tuple) or hasattr(value, "columns"):
+        return f"a {type(value).__name__}"
     return repr(value)

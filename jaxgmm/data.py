@@ -15,13 +15,14 @@ from jax import Array, lax
 from jaxgmm import chunks
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Columns, Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, check_rows, float_dtype, is_traced
+from jaxgmm.arrays import as_floats, as_numbers, float_dtype, is_traced
 from jaxgmm.centring import about, centre_of, in_place
 from jaxgmm.expectation import expectation
 from jaxgmm.fitted import as_mixture
 from jaxgmm.kernels import whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
 from jaxgmm.passes import Distances, by_residuals, combine, distances_from, weighted_sum
+from jaxgmm.shapes import as_one_column, check_rows
 from jaxgmm.weights import as_weights, check_weights_held
 
 
@@ -156,16 +157,20 @@ def as_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tup
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
         if isinstance(x, Rows):
-            mixture, rows = as_points(mixture, x.x)
-            check_rows(rows)
+            mixture, rows = _as_whole_rows(mixture, x.x)
             distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
             return mixture, dataclasses.replace(as_rows(rows, x.weights, "the weights of x"), distances=distances)
         if x.n_features != mixture.n_features:
             raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
         return mixture, x
-    mixture, rows = as_points(mixture, x)
-    check_rows(rows)
+    mixture, rows = _as_whole_rows(mixture, x)
     return mixture, as_rows(rows, sample_weight)
+
+
+def _as_whole_rows(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
+    rows = as_numbers(x, "x")
+    check_rows(rows, x)
+    return as_points(mixture, rows)
 
 
 def as_weighted_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
@@ -190,11 +195,12 @@ def as_points(mixture: Mixture | Fitted, x: Any) -> tuple[Mixture, Array]:
         ValueError: if the last axis is not the mixture's D.
     """
     mixture = as_mixture(mixture, x)
-    x = as_numbers(x, "x")
+    given, x = x, as_numbers(x, "x")
     dtype = float_dtype(x, mixture.means)
     if x.ndim == 0 or x.shape[-1] != mixture.n_features:
         found = f"{x.shape[-1]} columns" if x.ndim else "no columns"
-        raise ValueError(f"x has {found} (shape {x.shape}), but the mixture has {mixture.n_features}")
+        hint = f": {as_one_column(given, 'x')}" if x.ndim == mixture.n_features == 1 else ""
+        raise ValueError(f"x has {found} (shape {x.shape}), but the mixture has {mixture.n_features}{hint}")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture), jnp.asarray(x, dtype)
 
 

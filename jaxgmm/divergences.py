@@ -13,7 +13,7 @@ from jax import Array, lax, nn
 from jaxgmm._linalg import excess, product
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_count, as_key
+from jaxgmm.checks import as_count, as_key, keyed
 from jaxgmm.covariances import Dense
 from jaxgmm.density import log_prob
 from jaxgmm.pairs import as_pair, components, drawn_in, log_inner_products, normalised
@@ -32,6 +32,7 @@ class Estimate(NamedTuple):
     standard_error: Array
 
 
+@keyed
 def kl_divergence(key: Array, p: Mixture | Fitted, q: Mixture | Fitted, n: int = 10_000) -> Estimate:
     """Kullback–Leibler divergence KL(p ‖ q) = E_p[log p(x) − log q(x)] by Monte Carlo.
 

@@ -14,13 +14,13 @@ from jax.typing import ArrayLike
 from jaxgmm._protocols import Algorithm, Family, Fitted
 from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
 from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
-from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process
+from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process, keyed
 from jaxgmm.data import Rows
 from jaxgmm.em import EM
 from jaxgmm.families import family_of
 from jaxgmm.fitted import as_start
 from jaxgmm.halving import plan
-from jaxgmm.initialise import check_method
+from jaxgmm.initialise import as_method
 from jaxgmm.maximisation import labelled_mixture
 from jaxgmm.mixtures import project, without_spares
 from jaxgmm.priors import Penalty, Ridge, settle
@@ -31,6 +31,7 @@ from jaxgmm.verification import verified, warn_of_compiler
 from jaxgmm.weights import check_responsibilities
 
 
+@keyed
 def fit(
     key: Array,
     x: Any,
@@ -133,7 +134,7 @@ def fit_in_slots(
     data = _in_bucket(x, weights, weight_unit, units, dtype)
     weight, n_counted = float(weights.sum()), int(np.count_nonzero(weights))
     if isinstance(init, str):
-        check_method(init)
+        init = as_method(init)
         starts = jax.random.split(key, n_init)
     else:
         starts = _given_start(init, data, len(x), units, n_components, family, prior, dtype)

@@ -16,14 +16,15 @@ from jaxgmm import draws
 from jaxgmm._linalg import varying_as
 from jaxgmm._protocols import Family
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
-from jaxgmm.checks import as_count, as_key, check_prior
+from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
+from jaxgmm.checks import as_count, as_key, check_prior, keyed
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.maximisation import labelled_moments, maximise
 from jaxgmm.moments import gather, merge, spread
 from jaxgmm.priors import Penalty, prepare, settle
 from jaxgmm.scaling import units_of, weigh
+from jaxgmm.shapes import check_rows
 
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
 """Names of the starts that need only a key."""
@@ -31,6 +32,7 @@ METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
 _LLOYD_ITERATIONS = 50
 
 
+@keyed
 def initialize(
     key: Array,
     x: ArrayLike,
@@ -53,7 +55,7 @@ def initialize(
         x: rows, (N, D).
         n_components: K; static.
         sample_weight: non-negative weights, (N,); None is 1 for each row.
-        method: one of the four names; static.
+        method: one of the four names ("kmeans" counts as "k-means"); static.
         covariance_type: a name or a family.
         prior: `Ridge`, or None.
 
@@ -66,25 +68,29 @@ def initialize(
             are not finite or overflow when squared, weights are bad or rows fewer than components.
     """
     key, n_components = as_key(key), as_count(n_components, "n_components")
-    check_method(method)
+    method = as_method(method)
     check_prior(prior)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
+    check_rows(given, x)
     x = as_floats(given, "x")
-    check_rows(x)
     data = as_rows(x, sample_weight)
     if not is_traced(x, sample_weight):
         weigh(np.asarray(given), sample_weight, n_components, family, x.dtype, names)
     return _initialize(key, data, n_components, method, family, settle(prior, x.dtype))
 
 
-def check_method(method: Any) -> None:
-    """Ask for a known start.
+def as_method(method: Any) -> str:
+    """The name of a known start; scikit-learn writes k-means without its hyphen.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if it is not known. Where scikit-learn has the name, ours is said.
     """
-    if method not in METHODS:
-        raise ValueError(f"a start must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
+    name = method.replace("kmeans", "k-means") if isinstance(method, str) else method
+    if not isinstance(name, str) or name not in METHODS:
+        ours = {"random": "random-responsibilities", "random_from_data": "random-rows"}.get(str(method))
+        hint = f": scikit-learn's {method!r} is {ours!r} here" if ours else ""
+        raise ValueError(f"a start must be one of {', '.join(map(repr, METHODS))}, not {method!r}{hint}")
+    return name
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))

@@ -18,6 +18,7 @@ from jaxgmm.checks import as_count, as_tolerance, check_climber
 from jaxgmm.collapse import n_collapsed
 from jaxgmm.data import Rows, as_weighted_data, ready
 from jaxgmm.fitted import names_in
+from jaxgmm.forward import forward_only
 from jaxgmm.priors import Penalty, prepare, settle
 
 
@@ -67,7 +68,8 @@ def run(
         tol: gain per unit weight, in nats, below which to stop; 0 runs exactly `max_iter` iterations.
 
     Returns:
-        The fit; `status` is `CONVERGED`, `MAX_ITER`, `NONFINITE` or `COLLAPSED`.
+        The fit; `status` is `CONVERGED`, `MAX_ITER`, `NONFINITE` or `COLLAPSED`. It has a derivative forward only, that
+        of the climb: in reverse mode a TypeError says to take `solution`.
 
     Raises:
         TypeError: if `algorithm`, `mixture` or `prior` is not one, `tol` is no number, or x or the weights hold none.
@@ -90,7 +92,7 @@ def climb_from(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, to
     penalty = prepare(prior, data.columns())
     data = ready(data, penalty.columns)
     climb = begin(algorithm, mixture, data, penalty, max_iter)
-    return end(advance(algorithm, climb, data, penalty, tol, max_iter), penalty, tol)
+    return forward_only(end(advance(algorithm, climb, data, penalty, tol, max_iter), penalty, tol))
 
 
 def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, max_iter: int) -> Climb:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture, Moments
-from jaxgmm.arrays import as_floats, as_numbers, check_rows, is_traced, names_of
+from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
 from jaxgmm.centring import in_place
 from jaxgmm.checks import check_moments, check_prior
 from jaxgmm.collapse import Faults, check_not_singular, unless_singular
@@ -25,6 +25,7 @@ from jaxgmm.moments import Statistic, columns_of, convert, gather, merge, total
 from jaxgmm.passes import weighted
 from jaxgmm.priors import Penalty, prepare, settle
 from jaxgmm.scaling import weigh
+from jaxgmm.shapes import check_rows
 from jaxgmm.weights import check_responsibilities
 
 
@@ -126,8 +127,8 @@ def from_responsibilities(
     """
     check_prior(prior)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
+    check_rows(given, x)
     x = as_floats(given, "x")
-    check_rows(x)
     resp = as_floats(resp, "resp").astype(x.dtype)
     if resp.ndim != 2 or resp.shape[0] != x.shape[0] or resp.shape[1] == 0:
         raise ValueError(f"resp must have shape ({x.shape[0]}, K), not {resp.shape}")

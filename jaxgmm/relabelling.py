@@ -16,7 +16,7 @@ from jaxgmm._types import FitResult, Mixture
 from jaxgmm.algebra import affine, total_moments
 from jaxgmm.arrays import float_dtype, is_traced
 from jaxgmm.bootstrap import Bootstrap, summary
-from jaxgmm.checks import check_mixture
+from jaxgmm.fitted import as_mixture
 from jaxgmm.observed import Parameters
 from jaxgmm.transport import cheapest_plan, squared_distances
 
@@ -46,7 +46,7 @@ def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResu
         ValueError: if the mixture is a stack, the order's name is not known, the reference has other components or
             columns, or, where it is concrete, the order is no permutation or the mixture or the reference holds NaN.
     """
-    held = _mixture_in(mixture, "mixture")
+    held = as_mixture(mixture, name="mixture")
     n_components = held.n_components
     if isinstance(order, str):
         if order not in ORDERS:
@@ -55,7 +55,7 @@ def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResu
         return _own_order(held, order)
     if not isinstance(order, Mixture | FitResult):
         return _as_order(order, n_components)
-    reference = _mixture_in(order, "order")
+    reference = as_mixture(order, name="order")
     if reference.means.shape != held.means.shape:
         raise ValueError(f"order is {reference!r}, whose components cannot be matched one for one with {held!r}")
     indices = _matched(held, reference)
@@ -88,7 +88,7 @@ def relabel(value: Labelled, order: str | Mixture | FitResult | ArrayLike) -> La
         return _taken(value, _as_order(order, value.weights.shape[-1]))
     if isinstance(value, Bootstrap):
         return _relabelled(value, order)
-    mixture: Any = _taken(_mixture_in(value, "value"), component_order(value, order))
+    mixture: Any = _taken(as_mixture(value, name="value"), component_order(value, order))
     fit: Any = value
     return fit._replace(mixture=mixture) if isinstance(value, FitResult) else mixture
 
@@ -149,12 +149,6 @@ def _matched(mixture: Mixture, reference: Mixture) -> Array:
     ones = jnp.ones(n_components, dtype)
     plan, *_ = cheapest_plan(ones, ones, costs)
     return jnp.where(jnp.all(jnp.isfinite(plan)), jax.lax.argmax(plan, 0, jnp.int32), -1)
-
-
-def _mixture_in(value: Any, name: str) -> Mixture:
-    mixture = value.mixture if isinstance(value, FitResult) else value
-    check_mixture(mixture, name)
-    return mixture
 
 
 def _as_order(order: Any, n_components: int) -> Array:

@@ -22,6 +22,7 @@ from jaxgmm._linalg import instantiated
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.centring import about, centre_of, centred
+from jaxgmm.checks import keyed
 from jaxgmm.covariances import Dense
 from jaxgmm.data import as_points
 from jaxgmm.fitted import as_mixture
@@ -32,6 +33,7 @@ _TEMPORARIES = 8
 """Arrays (K, D, C) that are about at once for a chunk: shared out so, the cache gave 1.2 to 1.8 times the speed."""
 
 
+@keyed
 def sample_reparameterised(key: Array, mixture: Mixture | Fitted, n: int) -> Array:
     """Draw the rows of `sample`, with derivatives in the mixture.
 

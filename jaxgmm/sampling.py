@@ -11,11 +11,12 @@ from jax import Array, lax
 from jaxgmm._linalg import product
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
-from jaxgmm.checks import as_count, as_key
+from jaxgmm.checks import as_count, as_key, keyed
 from jaxgmm.covariances import Dense
 from jaxgmm.fitted import as_mixture
 
 
+@keyed
 def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]:
     """Draw rows: k ~ π, then x ~ N(μ_k, Σ_k).
 

@@ -14,7 +14,7 @@ from jaxgmm._protocols import Family
 from jaxgmm._types import FAILED, FitResult, Status
 from jaxgmm.arrays import as_table
 from jaxgmm.candidates import Candidate, Selection
-from jaxgmm.checks import as_callback, as_count, as_key, check_climber
+from jaxgmm.checks import as_callback, as_count, as_key, check_climber, keyed
 from jaxgmm.criteria import Count, check_criterion, count_of, doubt, n_parameters
 from jaxgmm.data import as_data
 from jaxgmm.draws import nests
@@ -26,6 +26,7 @@ from jaxgmm.progress import Callback, Progress
 from jaxgmm.weights import as_weights
 
 
+@keyed
 def select(
     key: Array,
     x: Any,

@@ -130,6 +130,11 @@ REFUSED = {
     "a function": (lambda: len, TypeError, NUMBERS + "it is a builtin_function_or_method, not an array"),
     "a mixture": (lambda: MIXTURE, TypeError, NUMBERS + "it is a Mixture, not an array or a table"),
     "a fit": (lambda: jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=1), TypeError, "{x}, a FitResult, cannot be read"),
+    "batches of several sizes": (
+        lambda: [X, X[:3]],
+        TypeError,
+        r"{x} must have shape \(N, D\): it is a list of 2 batches of rows, pass numpy.concatenate\({x}\)",
+    ),
     "ragged": (lambda: [[1.0, 2.0], [3.0]], TypeError, "{x}, a list, cannot be read as an array of numbers"),
     "csr_matrix": (lambda: sparse.csr_matrix(X), TypeError, r"{x} is a sparse matrix; pass {x}.toarray\(\)"),
     "coo_array": (lambda: sparse.coo_array(X), TypeError, r"{x} is a sparse matrix; pass {x}.toarray\(\)"),
@@ -161,14 +166,27 @@ REFUSED = {
 }
 """What holds no real numbers, and what is said of it."""
 
+VECTOR = r"{x} (has 20 columns|must have shape \(N, D\), not \(20,\): a single column is "
+BATCHES = (
+    r"{x} must (have shape \(N, D\), not \(2, 20, 2\): it is a (list|tuple) of 2 batches of rows, "
+    r"pass numpy.concatenate\({x}\)|be a single row)"
+)
 SHAPES = {
-    "a column": (lambda: X[:, 0], r"{x} (has 20 columns|must have shape \(N, D\), not \(20,\): a single column is)"),
+    "a column": (lambda: X[:, 0], VECTOR + r"{x}.reshape\(-1, 1\)|must be a single row)"),
+    "a column in a list": (lambda: X[:, 0].tolist(), VECTOR + r"numpy.reshape\({x}, \(-1, 1\)\)|must be a single row)"),
+    "a Series": (
+        lambda: pytest.importorskip("pandas").Series(X[:, 0]),
+        VECTOR + r"{x}.to_frame\(\)|must be a single row)",
+    ),
+    "batches": (lambda: [X, X], BATCHES),
+    "batches in a tuple": (lambda: (X.tolist(), X.tolist()), BATCHES),
     "a scalar": (lambda: 3.0, r"{x} (has no columns|must have shape \(N, D\), not|must be a single row)"),
     "a stack": (lambda: X[None], r"{x} must (have shape \(N, D\), not \(1, 20, 2\)|be a single row)"),
     "no columns": (lambda: X[:, :0], r"{x} (has 0 columns|is empty: its shape is \(20, 0\)|must be a single row)"),
     "no rows": (lambda: X[:0], r"{x} (is empty: its shape is \(0, 2\)|must be a single row)"),
 }
-ANY_SHAPE = {(door, shape) for door in ("log_prob", "reparameterise") for shape in ("a stack", "no rows")}
+STACKS = ("a stack", "no rows", "batches", "batches in a tuple")
+ANY_SHAPE = {(door, shape) for door in ("log_prob", "reparameterise") for shape in STACKS}
 """Doors that take x (..., D)."""
 
 OTHER_COLUMNS = {"wide": lambda: np.c_[X, X], "narrow": lambda: X[:, :1]}
@@ -222,6 +240,28 @@ def test_every_make_of_array_gives_what_its_numbers_give(name):
         found, wanted = answers(name, door)
         assert found.shape == wanted.shape
         np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6, err_msg=door)
+
+
+ONE_COLUMN = jaxgmm.make_mixture([0.4, 0.6], [[0], [1]], [1, 2], covariance_type="spherical")
+
+
+@pytest.mark.parametrize("door", ["log_prob", "reparameterise", "predict", "score", "run"])
+def test_a_grid_of_one_column_is_told_to_stand_upright(door):
+    function = (lambda m, x: jaxgmm.run(jaxgmm.EM(), m, x, max_iter=1)) if door == "run" else getattr(jaxgmm, door)
+    pandas, grid = pytest.importorskip("pandas"), X[:, 0]
+    for x, remedy in (
+        (grid, r"x.reshape\(-1, 1\)"),
+        (jnp.asarray(grid), r"x.reshape\(-1, 1\)"),
+        (grid.tolist(), r"numpy.reshape\(x, \(-1, 1\)\)"),
+        (pandas.Series(grid), r"x.to_frame\(\)"),
+    ):
+        with pytest.raises(ValueError, match=f": a single column is {remedy}"):
+            function(ONE_COLUMN, x)
+    upright, of_series = (
+        jax.tree.leaves(jax.eval_shape(lambda x=x: function(ONE_COLUMN, x)))
+        for x in (grid.reshape(-1, 1), pandas.Series(grid).to_frame())
+    )
+    assert upright == of_series
 
 
 def test_none_is_no_rows_except_for_a_picture_without_them():

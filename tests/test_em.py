@@ -174,6 +174,35 @@ def test_forward_mode_through_a_fit():
     assert np.isfinite(value)
 
 
+def test_reverse_mode_through_a_climb_says_what_to_take_instead():
+    mixture, x, _ = cases.drawn_rows("diag", n_rows=20, dtype=np.float32)
+
+    def climb(mixture, x):
+        return jaxgmm.run(EM(), mixture, x, max_iter=2).objective
+
+    def carried(mixture, x):
+        return jax.lax.scan(lambda total, rows: (total + climb(mixture, rows), None), 0 * x[0, 0], x[None])[0]
+
+    for reverse in (
+        lambda x: jax.grad(climb)(mixture, x),
+        lambda x: jax.jit(jax.grad(climb, argnums=1))(mixture, x),
+        lambda x: jax.vmap(jax.grad(climb, argnums=1), (None, 0))(mixture, x[None]),
+        lambda x: jax.vjp(climb, mixture, x)[1](x[0, 0]),
+        lambda x: jax.jacrev(jax.jacfwd(lambda shift: climb(mixture, x + shift)))(x[0, 0]),
+        lambda x: jax.grad(carried)(mixture, x),
+        lambda x: jax.grad(jax.checkpoint(climb))(mixture, x),
+    ):
+        with pytest.raises(TypeError, match=r"jaxgmm.run has a derivative forward only .*take jaxgmm.solution"):
+            jax.eval_shape(reverse, x)
+    # What asks for no derivative of the climb has one of the rest.
+    for fine in (
+        lambda x: jax.grad(lambda x: (jnp.sum(x), jaxgmm.run(EM(), mixture, x, max_iter=2)), has_aux=True)(x)[0],
+        lambda x: jax.grad(lambda x: jnp.sum(x) * jax.lax.stop_gradient(climb(mixture, x)))(x),
+        lambda x: jax.vmap(jax.jacfwd(climb, argnums=1), (None, 0))(mixture, x[None])[0],
+    ):
+        assert jax.eval_shape(fine, x).shape == x.shape
+
+
 def test_new_numbers_do_not_recompile(dtype):
     x, weights = cases.rows(40, dtype=dtype)
     start, _ = cases.mixture("full", dtype=dtype)

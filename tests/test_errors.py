@@ -138,7 +138,9 @@ def test_keys_tolerances_and_counts():
         (dict(n_init=0), ValueError, "n_init must be at least 1"),
         (dict(n_init=1.5), TypeError, "n_init must be an integer"),
         (dict(covariance_type="round"), ValueError, "covariance_type 'round' is not known"),
-        (dict(init="kmeans"), ValueError, "a start must be one of"),
+        (dict(init="kmean"), ValueError, "a start must be one of"),
+        (dict(init="random"), ValueError, "scikit-learn's 'random' is 'random-responsibilities' here"),
+        (dict(init="random_from_data"), ValueError, "scikit-learn's 'random_from_data' is 'random-rows' here"),
     ):
         with pytest.raises(error, match=message):
             jaxgmm.fit(KEY, X, 2, **options)
@@ -147,6 +149,33 @@ def test_keys_tolerances_and_counts():
         jaxgmm.run(jaxgmm.EM(), start, X, max_iter=0)
     with pytest.raises(ValueError, match="x has 2 columns"):
         jaxgmm.run(jaxgmm.EM(), cases.mixture("full", 2, 3)[0], X)
+
+
+def test_a_missing_key_is_said_to_be():
+    """The arguments that are there stand one place too far to the left: the last is not what is missing."""
+    mixture, _ = cases.mixture("full", 2, 2)
+    for call, found in (
+        (lambda: jaxgmm.fit(X, 3), r"an array of float64 with shape \(20, 2\)"),
+        (lambda: jaxgmm.fit(X.tolist(), 3), "a list"),
+        (lambda: jaxgmm.select(X), "an array"),
+        (lambda: jaxgmm.initialize(X, 2, method="k-means"), "an array"),
+        (lambda: jaxgmm.sample(mixture, 3), "Mixture"),
+        (lambda: jaxgmm.sample_reparameterised(mixture, 3), "Mixture"),
+        (lambda: jaxgmm.kl_divergence(mixture, mixture), "Mixture"),
+        (lambda: jaxgmm.bootstrap(mixture, X, 3), "Mixture"),
+    ):
+        with pytest.raises(TypeError, match=rf"key must be .*, not {found}.*: it comes first, and is missing"):
+            call()
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'n_components'"):
+        jaxgmm.fit(KEY, X)
+
+
+def test_k_means_may_be_written_as_scikit_learn_does():
+    for ours, theirs in (("k-means", "kmeans"), ("k-means++", "kmeans++")):
+        found, wanted = (jaxgmm.initialize(KEY, X, 2, method=name).means for name in (theirs, ours))
+        np.testing.assert_array_equal(found, wanted)
+    fits = [jaxgmm.fit(KEY, X, 2, init=name, n_init=1, max_iter=2).mixture.means for name in ("kmeans", "k-means")]
+    np.testing.assert_array_equal(*fits)
 
 
 def test_algorithms_and_priors():

@@ -1,17 +1,21 @@
 """The house: imports go down only, rooms are small, the public face is whole and documented."""
 
 import ast
+import importlib
 import inspect
 import pathlib
+import re
 import sys
+import tomllib
 
 import pytest
 
 import jaxgmm
+from jaxgmm._face import DOORS
 
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
-    ["arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors"],
+    ["shapes", "arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors", "forward"],
     ["_protocols", "centring", "checks", "fitted", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
     ["parts", "families", "kernels", "parameters"],
     ["passes", "expectation", "data", "pairs", "collapse", "sampling", "algebra"],
@@ -21,7 +25,7 @@ FLOORS = [
     ["halving", "restarts", "verification", "fitting"],
     ["candidates", "selection"],
     ["persistence", "distributions"],
-    ["__init__"],
+    ["_version", "_face", "__init__"],
     ["sklearn", "plotting", "numpyro", "distrax", "tfp"],
 ]
 """From the ground up. A module may import what lies below it, or stands before it on its own floor."""
@@ -49,8 +53,16 @@ def rooms():
     return {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 
 
+def for_types_only(tree):
+    """What stands under `if TYPE_CHECKING`, and is never imported."""
+    guards = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    return {inner for guard in guards for node in guard.body for inner in ast.walk(node)}
+
+
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    unseen = for_types_only(tree)
+    for node in (node for node in ast.walk(tree) if node not in unseen):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("jaxgmm"):
             below = node.module.split(".")[1:]
             yield from [below[0]] if below else [alias.name for alias in node.names]
@@ -99,4 +111,41 @@ def test_public_names_are_there_and_documented(name):
 
 def test_the_face_only_hands_names_on():
     tree = ast.parse((ROOT / "__init__.py").read_text())
-    assert all(isinstance(node, ast.ImportFrom | ast.Expr) for node in tree.body)
+    assert all(isinstance(node, ast.ImportFrom | ast.Expr | ast.If | ast.Assign) for node in tree.body)
+    handed_on = [a for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names if a.name == a.asname]
+    assert jaxgmm.__all__ == sorted({alias.name for alias in handed_on} - {"__version__"})
+    assert set(PUBLIC) <= set(jaxgmm.__all__)
+
+
+def test_the_face_shows_no_rooms_of_the_inside():
+    shown = [name for name in dir(jaxgmm) if not name.startswith("__")]
+    assert set(shown) == set(jaxgmm.__all__) | set(EXTRAS), "with every extra installed"
+    assert "__version__" in dir(jaxgmm) and "__doc__" in dir(jaxgmm)
+    pyproject = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
+    assert pyproject["tool"]["hatch"]["version"]["path"] == "jaxgmm/_version.py"
+    assert "version" not in pyproject["project"] and re.fullmatch(r"\d+\.\d+\.\d+", jaxgmm.__version__)
+
+
+def test_doors_to_other_libraries_import_themselves(monkeypatch):
+    for name in ("plotting", "sklearn"):
+        monkeypatch.delitem(vars(jaxgmm), name, raising=False)
+        assert getattr(jaxgmm, name) is importlib.import_module(f"jaxgmm.{name}")
+    with pytest.raises(AttributeError, match="module 'jaxgmm' has no attribute 'fitt'") as raised:
+        jaxgmm.fitt  # noqa: B018
+    assert raised.value.name == "fitt" and raised.value.obj is jaxgmm
+    for name, (library, extra) in DOORS.items():
+
+        def is_missing(_, library=library):
+            raise ModuleNotFoundError(name=f"{library}.part")
+
+        with monkeypatch.context() as without:
+            without.delitem(vars(jaxgmm), name, raising=False)
+            without.setitem(sys.modules, library, None)
+            without.setattr(importlib, "import_module", is_missing)
+            with pytest.raises(ImportError, match=rf"jaxgmm.{name} needs {library}: pip install 'jaxgmm\[{extra}\]'"):
+                getattr(jaxgmm, name)
+            assert name not in dir(jaxgmm)
+    assert {name: {library} for name, (library, _) in DOORS.items()} == EXTRAS
+    assert {extra for _, extra in DOORS.values()} <= set(
+        tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    )

@@ -1,0 +1,50 @@
+"""What `jaxgmm.` offers beside its functions: doors to other libraries, each imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+DOORS = {
+    "distrax": ("distrax", "distrax"),
+    "numpyro": ("numpyro", "numpyro"),
+    "plotting": ("matplotlib", "plot"),
+    "sklearn": ("sklearn", "sklearn"),
+    "tfp": ("tensorflow_probability", "tfp"),
+}
+"""Modules with the library that each is a door to, and the extra that installs it."""
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A door, imported now.
+
+    Raises:
+        ImportError: if its library is not there; the extra is named.
+        AttributeError: for another name.
+    """
+    if name not in DOORS:
+        raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}", name=name, obj=sys.modules["jaxgmm"])
+    library, extra = DOORS[name]
+    try:
+        return importlib.import_module(f"jaxgmm.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        raise ImportError(f"jaxgmm.{name} needs {library}: pip install 'jaxgmm[{extra}]'") from error
+
+
+def __dir__() -> list[str]:
+    """The public names, and the doors whose libraries are there; no rooms of the inside."""
+    face = vars(sys.modules["jaxgmm"])
+    special = [name for name in face if name.startswith("__") and name.endswith("__")]
+    doors = [name for name, (library, _) in DOORS.items() if _is_there(library)]
+    return sorted({*special, *face["__all__"], *doors})
+
+
+def _is_there(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):  # blocked by an entry of None in sys.modules
+        return False
