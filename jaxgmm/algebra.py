@@ -23,7 +23,8 @@ from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 from jaxgmm.fitted import as_mixture, check_names, names_in
-from jaxgmm.kernels.whitened import farthest, log_shares, prepare
+from jaxgmm.kernels.shares import log_shares
+from jaxgmm.kernels.whitened import farthest, prepare
 
 
 def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:

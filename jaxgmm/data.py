@@ -19,7 +19,7 @@ from jaxgmm.arrays import as_floats, as_numbers, float_dtype, is_traced
 from jaxgmm.centring import about, centre_of, in_place
 from jaxgmm.expectation import expectation
 from jaxgmm.fitted import as_mixture
-from jaxgmm.kernels import whitened
+from jaxgmm.kernels import shares, whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
 from jaxgmm.passes import Distances, by_residuals, combine, distances_from, weighted_sum
 from jaxgmm.shapes import as_one_column, check_rows
@@ -60,20 +60,20 @@ class Rows:
 
     def log_components(self, mixture: Mixture) -> Array:
         """Log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
-        each, nowhere = whitened.prepare_each(mixture), jnp.zeros_like(mixture.means[0])
+        each, nowhere = shares.prepare_each(mixture), jnp.zeros_like(mixture.means[0])
 
         def chunk(x: Array, weights: Array) -> Array:
-            return whitened.log_components(each, mixture.means, in_place(x, weights, nowhere)[0]).T
+            return shares.log_components(each, mixture.means, in_place(x, weights, nowhere)[0]).T
 
         return chunks.each(mixture.means.size, chunk, self.x, self.weights)
 
     def log_responsibilities(self, mixture: Mixture) -> Array:
         """Log p(k | x_i), (N, K); of a far row, the nearest component's is 0."""
-        return self._each(mixture, lambda *seen: whitened.log_shares(*seen).T)
+        return self._each(mixture, lambda *seen: shares.log_shares(*seen).T)
 
     def log_prob(self, mixture: Mixture) -> Array:
         """Log p(x_i), (N,)."""
-        return self._each(mixture, whitened.log_prob)
+        return self._each(mixture, shares.log_prob)
 
     def log_likelihood(self, mixture: Mixture) -> Array:
         """Σ wᵢ log p(xᵢ), ()."""
@@ -82,7 +82,18 @@ class Rows:
 
         def chunk(x: Array, weights: Array) -> Array:
             columns, weights = in_place(x, weights, centre)
-            return weighted_sum(weights, whitened.log_prob(prepared, columns))
+            return weighted_sum(weights, shares.log_prob(prepared, columns))
+
+        return self.fold(mixture.means.size, chunk, jnp.add)
+
+    def slopes_of_absent(self, mixture: Mixture) -> Array:
+        """Derivatives of the log-likelihood in weights of 0, Σ wᵢ N_k(xᵢ) / p(xᵢ), and 0 for the others, (K,)."""
+        centre = centre_of(mixture)
+        prepared = whitened.prepare(about(mixture, centre))
+
+        def chunk(x: Array, weights: Array) -> Array:
+            columns, weights = in_place(x, weights, centre)
+            return jnp.sum(weights[None, :] * shares.slopes_of_absent(prepared, columns), axis=-1)
 
         return self.fold(mixture.means.size, chunk, jnp.add)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -17,7 +16,7 @@ from jaxgmm._linalg import instantiated, zeros_of
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.data import as_data
-from jaxgmm.zero_weights import any_absent
+from jaxgmm.zero_weights import any_absent, unit
 
 
 def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
@@ -133,16 +132,10 @@ def _of_absent(mixture: Mixture, data: Any) -> Array:
 
 @_of_absent.defjvp
 def _slope_of_absent(primals: tuple[Mixture, Any], tangents: tuple[Mixture, Any]) -> tuple[Array, Array]:
-    mixture, data = primals
+    (mixture, data), nothing = primals, zeros_of((), primals)
     is_absent = mixture.log_weights == -jnp.inf
-
-    def along() -> Array:
-        changes = jnp.where(is_absent, tangents[0].log_weights, 0.0)
-        return jax.jvp(
-            lambda at: data.log_likelihood(dataclasses.replace(mixture, log_weights=at)),
-            (mixture.log_weights,),
-            (changes,),
-        )[1]
-
-    nothing = zeros_of((), primals)
-    return _of_absent(mixture, data), lax.cond(any_absent(mixture.log_weights), along, lambda: nothing)
+    changes = jnp.where(is_absent, unit(mixture.means.dtype) * tangents[0].log_weights, 0.0)
+    slope = lax.cond(
+        any_absent(mixture.log_weights), lambda: jnp.sum(data.slopes_of_absent(mixture) * changes), lambda: nothing
+    )
+    return _of_absent(mixture, data), slope
