@@ -18,7 +18,7 @@ from jaxgmm import EM, Ridge
 from tests import cases
 from tests.cases import FAMILIES
 
-pytestmark = [pytest.mark.needs_x64, pytest.mark.matrix]
+pytestmark = [pytest.mark.needs_x64, pytest.mark.exhaustive]
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "transformations.md"
 COLUMNS = ("jit and vmap", "jvp", "grad", "vmap of grad", "hessian")
