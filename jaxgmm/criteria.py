@@ -143,8 +143,8 @@ class Count(NamedTuple):
     """How many rows the data count as.
 
     Attributes:
-        n: the number, (); NaN for weights that are none, and below 1.
-        unit: what a unit of weight counts, n / Σw, (); 1 for frequencies.
+        n: the number, ().
+        unit: what a unit of weight counts, n / Σw, (); 1 for frequencies. Both are NaN where weights are none, or n is.
     """
 
     n: Any
@@ -173,11 +173,13 @@ def count_of(weights: Any, n: Any = None) -> Count:
         n = as_number(n, "n")
         if not 1 <= n < np.inf:
             raise ValueError(f"n must be finite and at least 1, a number of rows, not {n}")
+    if not isinstance(weights, jax.Array):
+        weights = weights.astype(np.float64)
     if isinstance(weights, jax.Array) or is_traced(n):
         found, total, n_rows = _counted_on_device(jnp.asarray(weights), n)
     else:
         with np.errstate(all="ignore"):
-            found, total, n_rows = _counted(weights.astype(np.float64), n, np)
+            found, total, n_rows = _counted(weights, n, np)
     if n is None and not is_traced(found) and abs(float(found.unit) - 1) > 1 - _REACHED:
         warnings.warn(
             f"sample_weight sums to {float(total):.4g} over {int(n_rows)} rows, so it holds no counts: the criterion "
@@ -203,7 +205,8 @@ def _counted(weights: Any, n: Any, xp: Any) -> tuple[Count, Any, Any]:
     else:
         n = xp.asarray(n, weights.dtype)
         unit = n / total
-    return Count(xp.where(n >= _REACHED, n, np.nan), unit), total, n_rows
+    sound = (n >= _REACHED) & (n < np.inf)
+    return Count(xp.where(sound, n, np.nan), xp.where(sound, unit, np.nan)), total, n_rows
 
 
 _counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
@@ -214,8 +217,10 @@ def _asked(mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any) -> tup
     mixture, data = as_data(mixture, x, sample_weight)
     if isinstance(sample_weight, jax.Array) or hasattr(x, "weights"):
         weights = data.weights
+    elif sample_weight is None:
+        weights = np.array([len(data.weights)])  # one row of weight N counts as N rows do
     else:
-        weights = np.ones(len(data.weights)) if sample_weight is None else as_numbers(sample_weight, "sample_weight")
+        weights = as_numbers(sample_weight, "sample_weight")
     count, dtype = count_of(weights, n), mixture.means.dtype
     return mixture, data, jnp.asarray(count.n, dtype), jnp.asarray(count.unit, dtype)
 

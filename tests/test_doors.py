@@ -511,6 +511,12 @@ DENSITIES_OF_WEIGHTS = {
     "bic": lambda w: jaxgmm.bic(MIXTURE, X, w),
     "icl": lambda w: jaxgmm.icl(MIXTURE, X, w),
 }
+COUNTS_OF_ROWS = {
+    "aic": lambda n: jaxgmm.aic(MIXTURE, X, n=n),
+    "bic": lambda n: jaxgmm.bic(MIXTURE, X, n=n),
+    "icl": lambda n: jaxgmm.icl(MIXTURE, X, n=n),
+    "select": lambda n: jaxgmm.select(KEY, X, [1], n=n),
+}
 BAD_WEIGHTS = [-1.0, np.nan, np.inf]
 
 
@@ -563,6 +569,20 @@ def test_a_bad_weight_makes_nan_of_a_density(door, bad):
         value = answer[1] if door == "e_step" else answer
         assert np.isnan(value)
         assert door != "e_step" or np.isnan(answer[0].mass).all()
+
+
+@pytest.mark.parametrize("door", COUNTS_OF_ROWS)
+def test_a_criterion_asks_for_a_number_of_rows(door):
+    for bad in (0, 0.5, -3, np.nan, np.inf):
+        with pytest.raises(ValueError, match="n must be finite and at least 1, a number of rows, not"):
+            COUNTS_OF_ROWS[door](bad)
+    for bad in ("20", [20.0, 20.0]):
+        with pytest.raises(TypeError, match="n must be a number, not"):
+            COUNTS_OF_ROWS[door](bad)
+    if door != "select":
+        compiled = jax.jit(COUNTS_OF_ROWS[door])
+        np.testing.assert_allclose(compiled(len(X)), COUNTS_OF_ROWS[door](None), rtol=1e-6)
+        assert all(np.isnan(compiled(bad)) for bad in (0.5, -3.0, np.nan, np.inf))
 
 
 def test_one_bad_weight_leaves_the_other_fits_of_a_vmap_alone():
