@@ -16,19 +16,19 @@ from jaxgmm.algebra import marginal as marginal
 from jaxgmm.algebra import total_moments as total_moments
 from jaxgmm.bootstrap import Bootstrap as Bootstrap
 from jaxgmm.bootstrap import bootstrap as bootstrap
+from jaxgmm.candidates import Candidate as Candidate
+from jaxgmm.candidates import Selection as Selection
 from jaxgmm.criteria import aic as aic
 from jaxgmm.criteria import bic as bic
 from jaxgmm.criteria import icl as icl
 from jaxgmm.criteria import n_parameters as n_parameters
 from jaxgmm.data import Rows as Rows
-from jaxgmm.density import e_step as e_step
+from jaxgmm.density import log_components as log_components
 from jaxgmm.density import log_joint as log_joint
-from jaxgmm.density import log_likelihood as log_likelihood
 from jaxgmm.density import log_prob as log_prob
 from jaxgmm.density import log_responsibilities as log_responsibilities
 from jaxgmm.density import predict as predict
 from jaxgmm.density import responsibilities as responsibilities
-from jaxgmm.density import score as score
 from jaxgmm.density import uncertainty as uncertainty
 from jaxgmm.divergences import Estimate as Estimate
 from jaxgmm.divergences import cauchy_schwarz_divergence as cauchy_schwarz_divergence
@@ -43,6 +43,9 @@ from jaxgmm.gradient import Gradient as Gradient
 from jaxgmm.implicit import solution as solution
 from jaxgmm.influence import influence as influence
 from jaxgmm.initialise import initialize as initialize
+from jaxgmm.likelihood import e_step as e_step
+from jaxgmm.likelihood import log_likelihood as log_likelihood
+from jaxgmm.likelihood import score as score
 from jaxgmm.loop import run as run
 from jaxgmm.maximisation import from_responsibilities as from_responsibilities
 from jaxgmm.maximisation import m_step as m_step
@@ -58,11 +61,11 @@ from jaxgmm.persistence import load as load
 from jaxgmm.persistence import save as save
 from jaxgmm.priors import Ridge as Ridge
 from jaxgmm.progress import Report as Report
+from jaxgmm.relabelling import component_order as component_order
+from jaxgmm.relabelling import relabel as relabel
 from jaxgmm.reparameterised import reparameterise as reparameterise
 from jaxgmm.reparameterised import sample_reparameterised as sample_reparameterised
 from jaxgmm.sampling import sample as sample
-from jaxgmm.selection import Candidate as Candidate
-from jaxgmm.selection import Selection as Selection
 from jaxgmm.selection import select as select
 from jaxgmm.standard_errors import standard_errors as standard_errors
 from jaxgmm.transport import Transport as Transport
@@ -103,6 +106,7 @@ __all__ = [
     "bic",
     "bootstrap",
     "cauchy_schwarz_divergence",
+    "component_order",
     "condition",
     "constrain",
     "e_step",
@@ -116,6 +120,7 @@ __all__ = [
     "kl_variational",
     "l2_divergence",
     "load",
+    "log_components",
     "log_det_jacobian",
     "log_joint",
     "log_likelihood",
@@ -129,6 +134,7 @@ __all__ = [
     "pool",
     "predict",
     "project",
+    "relabel",
     "reparameterise",
     "responsibilities",
     "run",

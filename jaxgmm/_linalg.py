@@ -48,6 +48,18 @@ def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> tuple
     return unit * solution, n_products
 
 
+@jax.custom_jvp
+def reciprocal(values: Array) -> Array:
+    """1/s, whose derivative −s⁻¹ ds s⁻¹ never has s⁻² in it, which leaves the range of float32 at 1e-20."""
+    return 1 / values
+
+
+@reciprocal.defjvp
+def _reciprocal_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    inverse = reciprocal(primals[0])
+    return inverse, -(inverse * tangents[0]) * inverse
+
+
 def excess(ratio: Array) -> Array:
     """½(t² − 1 − 2 log t), the divergence between two scales: to eps·|t − 1| near t = 1, finite for the least t."""
     e = ratio - 1
@@ -69,6 +81,16 @@ def varying_as(tree: Any, anchor: Array) -> Any:
     Under `shard_map` a loop's carry must vary over the same axes before and after, and constants vary over none.
     """
     return jax.tree.map(lambda leaf: jnp.where(anchor == anchor, leaf, leaf), tree)
+
+
+def zeros_of(shape: tuple[int, ...], *trees: Any) -> Array:
+    """Zeros that are mapped, and vary over a mesh, as any leaf of some pytrees does.
+
+    What a function with a rule of its own returns must be: JAX fails on a constant's second derivative under `vmap`.
+    """
+    leaves = jax.tree.leaves(trees)
+    anchor = jnp.sum(jnp.stack([jnp.sum(leaf.ravel()[:1]) for leaf in leaves]))
+    return varying_as(jnp.zeros(shape, leaves[0].dtype), anchor)
 
 
 def instantiated(tangent: Any) -> Any:

@@ -17,6 +17,7 @@ from jax import Array
 
 from jaxgmm.arrays import Names, is_traced
 from jaxgmm.tables import component_table
+from jaxgmm.zero_weights import weight
 
 
 class Status(enum.IntEnum):
@@ -128,7 +129,7 @@ class Mixture:
     @property
     def weights(self) -> Array:
         """π_k, (K,)."""
-        return jnp.exp(self.log_weights)
+        return weight(self.log_weights)
 
     @property
     def covariances(self) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, nn
+from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm._linalg import product
@@ -23,7 +23,8 @@ from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.factors import inverse_lower, lower_factor
 from jaxgmm.families import DIAG, FULL, SPHERICAL
 from jaxgmm.fitted import as_mixture, check_names, names_in
-from jaxgmm.kernels.whitened import farthest, prepare, told_apart
+from jaxgmm.kernels.shares import log_shares
+from jaxgmm.kernels.whitened import farthest, prepare
 
 
 def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
@@ -109,8 +110,7 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
     there = near | ~jnp.any(near & (mixture.log_weights > -jnp.inf))
     marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, mixture.family)
     centre = centre_of(marginal)
-    evidence = told_apart(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
-    log_weights = nn.log_softmax(evidence)
+    log_weights = log_shares(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
     return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 
 

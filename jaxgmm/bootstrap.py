@@ -133,10 +133,14 @@ def _bootstrap(
         return result.mixture, result.status
 
     mixtures, status = lax.map(refit, jax.random.split(key, n), batch_size=min(_BATCH, n))
+    return summary(mixtures, status)
+
+
+def summary(mixtures: Mixture, status: Array) -> Bootstrap:
+    """Refits with their standard deviations over those that did not fail."""
     sound = (status == Status.CONVERGED) | (status == Status.MAX_ITER)
-    return Bootstrap(
-        mixtures, status, jax.tree.map(functools.partial(_deviation, sound), jax.vmap(parameters)(mixtures))
-    )
+    errors = jax.tree.map(functools.partial(_deviation, sound), jax.vmap(parameters)(mixtures))
+    return Bootstrap(mixtures, status, errors)
 
 
 def _counts(key: Array, rates: Array) -> Array:

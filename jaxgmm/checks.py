@@ -147,15 +147,34 @@ def check_prior(prior: Any) -> None:
 
 
 def check_mixtures(mixture: Any, name: str = "mixture") -> None:
-    """Ask for a mixture, or a stack of them.
+    """Ask for a mixture, or a stack of them, with leaves of the shapes that its family has.
 
     Raises:
         TypeError: if it is something else.
+        ValueError: if a leaf has another shape.
     """
     if not isinstance(mixture, Mixture):
         parts = (part for part in ("mixture", "best") if hasattr(type(mixture), part))
         hint = next((f": pass its .{part}" for part in parts), "")
         raise TypeError(f"{name} must be a Mixture or a FitResult, not {_named(mixture)}{hint}")
+    _check_leaves(mixture, name)
+
+
+def _check_leaves(mixture: Mixture, name: str) -> None:
+    means = np.shape(mixture.means)
+    if len(means) < 2:
+        raise ValueError(f"{name} must have means (K, D), not of shape {means}: its leaves were changed one by one")
+    *stack, n_components, n_features = means
+    factors = mixture.family.factors_shape(n_components, n_features)
+    wanted = {"log_weights": (*stack, n_components), "covs": (*stack, *factors)}
+    for part, shape in wanted.items():
+        found = [np.shape(leaf) for leaf in jax.tree.leaves(getattr(mixture, part))]
+        if found != [shape]:
+            raise ValueError(
+                f"{name} does not fit its family: beside means {means}, {part} of {mixture.family.name!r} must have "
+                f"shape {shape}, not {', '.join(map(str, found))}. Reorder components with jaxgmm.relabel, which keeps "
+                "a covariance that all share"
+            )
 
 
 def check_mixture(mixture: Any, name: str = "mixture") -> None:

@@ -2,13 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm._types import Mixture
+from jaxgmm._types import Columns, Mixture
+from jaxgmm.arrays import Names, column_label, is_traced
 from jaxgmm.factors import eigenvalues
 from jaxgmm.priors import Penalty
+
+
+class Spectrum(NamedTuple):
+    """What the directions of each of n distinct covariances come to.
+
+    Attributes:
+        relative: variances along the principal directions, the columns in units of their deviations, (n, D).
+        singular: principal directions of the correlation in which it is singular to rounding, (n, D).
+        unresolved: columns whose variance rounding of the data hides, (n, D).
+    """
+
+    relative: Array
+    singular: Array
+    unresolved: Array
+
+    def degenerate(self) -> Array:
+        """In how many directions each covariance is what rounding made of it, (n,)."""
+        return jnp.sum(self.singular, axis=-1) + jnp.sum(self.unresolved, axis=-1)
+
+
+def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
+    """The spectrum of each distinct covariance, for data of which the columns are known."""
+    n_features = mixture.n_features
+    eps = float(jnp.finfo(columns.mean.dtype).eps)
+    deviations = jnp.broadcast_to(mixture.covs.deviations(), (mixture.covs.count, n_features))
+    unresolved = deviations**2 <= 4 * columns.resolution()[None, :]
+    relative = (deviations / jnp.sqrt(columns.unit())[None, :]) ** 2
+    singular = jnp.zeros_like(unresolved)
+    if mixture.covs.mixes:
+        covariances = mixture.covs.dense(n_features)
+        unit = jnp.sqrt(columns.unit())
+        scaled = covariances / unit[None, :, None] / unit[None, None, :]
+        correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
+        relative, spectrum = eigenvalues(jnp.stack([scaled, correlation]))
+        singular = spectrum <= 3 * n_features * eps
+    return Spectrum(relative, singular, unresolved)
+
+
+def mass_per_covariance(mixture: Mixture, columns: Columns) -> Array:
+    """The mass of the components that each distinct covariance is of, (n,)."""
+    mass = columns.mass * mixture.weights
+    return jnp.sum(mass, keepdims=True) if mixture.covs.count < mass.shape[0] else mass
 
 
 def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | None = None) -> Array:
@@ -22,27 +70,61 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
         penalty: the prior it was fitted under, with the columns of its data.
         n_components: how many components there were at the start, the others being spare; None is all.
     """
-    n_features = mixture.n_features
     columns = penalty.columns
-    eps = float(jnp.finfo(columns.mean.dtype).eps)
     mass = columns.mass * mixture.weights
     asked = mixture.n_components if n_components is None else n_components
     vanished = (mass * columns.count < 0.999 * columns.mass) & (jnp.arange(mixture.n_components) < asked)
-
-    n_covariances = mixture.covs.count
-    per_covariance = jnp.sum(mass, keepdims=True) if n_covariances < mass.shape[0] else mass
+    per_covariance = mass_per_covariance(mixture, columns)
     floor = penalty.mass / jnp.where(per_covariance > 0, per_covariance + penalty.mass, 1.0)
-    deviations = jnp.broadcast_to(mixture.covs.deviations(), (n_covariances, n_features))
-    unresolved = deviations**2 <= 4 * columns.resolution()[None, :]
-    relative = (deviations / jnp.sqrt(columns.unit())[None, :]) ** 2
-    singular = jnp.zeros_like(unresolved)
-    if mixture.covs.mixes:
-        covariances = mixture.covs.dense(n_features)
-        unit = jnp.sqrt(columns.unit())
-        scaled = covariances / unit[None, :, None] / unit[None, None, :]
-        correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
-        relative, spectrum = eigenvalues(jnp.stack([scaled, correlation]))
-        singular = spectrum <= 3 * n_features * eps
-    on_floor = relative <= 1.01 * floor[:, None]
-    directions = jnp.sum(on_floor | singular, axis=-1) + jnp.sum(unresolved, axis=-1)
+    seen = spectrum_of(mixture, columns)
+    on_floor = seen.relative <= 1.01 * floor[:, None]
+    directions = jnp.sum(on_floor | seen.singular, axis=-1) + jnp.sum(seen.unresolved, axis=-1)
     return jnp.sum(vanished) + jnp.sum(jnp.where(per_covariance > 0, directions, 0))
+
+
+class Faults(NamedTuple):
+    """Where the covariances of an M-step are what rounding made of them, not the rows or the prior.
+
+    Attributes:
+        degenerate: in how many directions, 0 for a covariance of no mass, (n,).
+        unresolved: columns whose variance rounding of the data hides, (n, D).
+    """
+
+    degenerate: Array
+    unresolved: Array
+
+
+def unless_singular(mixture: Mixture, columns: Columns) -> tuple[Mixture, Faults]:
+    """A mixture with NaN for covariances that are singular to rounding, and where those are."""
+    seen = spectrum_of(*lax.stop_gradient((mixture, columns)))
+    degenerate = jnp.where(mass_per_covariance(mixture, columns) > 0, seen.degenerate(), 0)
+
+    def spoil(leaf: Array) -> Array:
+        return jnp.where((degenerate > 0).reshape(-1, *[1] * (leaf.ndim - 1)), jnp.nan, leaf)
+
+    covs = jax.tree.map(spoil, mixture.covs)
+    return dataclasses.replace(mixture, covs=covs), Faults(degenerate, seen.unresolved)
+
+
+def check_not_singular(faults: Faults, n_components: int, prior: Any, names: Names | None = None) -> None:
+    """Ask, where faults are concrete, that there are none.
+
+    Raises:
+        ValueError: naming the component, the column where one alone is to blame, and the remedy.
+    """
+    if is_traced(faults) or not (directions := np.asarray(faults.degenerate)).any():
+        return
+    k = int(np.flatnonzero(directions)[0])
+    shared = len(directions) < n_components
+    whose = "the covariance that all components share" if shared else f"the covariance of component {k}"
+    constant = np.flatnonzero(np.asarray(faults.unresolved)[k])
+    if constant.size:
+        why = f"{column_label(int(constant[0]), names)} is constant in it to rounding"
+    else:
+        n_features = np.asarray(faults.unresolved).shape[1]
+        why = f"it has a spread in only {max(0, n_features - directions[k])} of {n_features} directions"
+    remedy = "a prior such as prior=jaxgmm.Ridge(1e-3)" if prior is None else f"a stronger prior than {prior!r}"
+    raise ValueError(
+        f"{whose} is singular, so that its density has no bound: {why}. Give {remedy}, a covariance_type of fewer "
+        f"parameters, or fewer columns"
+    )

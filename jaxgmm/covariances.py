@@ -7,7 +7,6 @@ trailing axis of 1 on a diagonal is a scale that all columns share.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import ClassVar
 
 import jax
@@ -15,12 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._linalg import excess, product
-from jaxgmm.factors import inverse_lower
-
-_FEWEST_FOR_A_PRODUCT = 8
-"""Columns below which whitening is written out term by term: jaxlib 0.10.2 miscompiles products of matrices with
-3, 5, 6 or 7 rows by long rows of columns, where a reduction follows (jax #39103)."""
+from jaxgmm._linalg import excess, product, reciprocal
+from jaxgmm.factors import inverse_lower, overflows_when_inverted
 
 
 @jax.tree_util.register_dataclass
@@ -54,19 +49,17 @@ class Dense:
         return product("kij,kjl,kml->kim", factors, scatter, factors)
 
     def inverse(self) -> Array:
-        """L⁻¹, (K, D, D) or (1, D, D): what `whiten` takes."""
-        return inverse_lower(self.cholesky)
+        """L⁻¹, (K, D, D) or (1, D, D), entries beyond the dtype as its largest number: what `whiten` takes."""
+        inverse, largest = inverse_lower(self.cholesky), float(jnp.finfo(self.cholesky.dtype).max)
+        overflows = overflows_when_inverted(self.cholesky, inverse)
+        return jnp.where(overflows & ~(jnp.abs(inverse) < largest), largest, inverse)
 
     @staticmethod
     def whiten(inverse: Array, means: Array, columns: Array) -> Array:
         """L_k⁻¹ (x − μ_k) for columns x (D, C): (K, D, C)."""
         n_features = means.shape[-1]
-        if n_features < _FEWEST_FOR_A_PRODUCT:
-            terms = [inverse[:, :, j, None] * columns[None, None, j] for j in range(n_features)]
-            whitened = functools.reduce(jnp.add, terms)
-        else:
-            stacked = product("ij,jc->ic", inverse.reshape(-1, n_features), columns)
-            whitened = stacked.reshape(-1, n_features, columns.shape[-1])
+        stacked = product("ij,jc->ic", inverse.reshape(-1, n_features), columns)
+        whitened = stacked.reshape(-1, n_features, columns.shape[-1])
         offsets = jnp.sum(inverse * means[:, None, :], axis=-1)
         return whitened - offsets[:, :, None]
 
@@ -90,6 +83,10 @@ class Dense:
     def rescale(self, factors: Array) -> Dense:
         """Covariances after column j is multiplied by factors[j] > 0, (D,)."""
         return Dense(self.cholesky * factors[None, :, None])
+
+    def reordered(self, order: Array) -> Dense:
+        """Component order[k] in place k; the one that all share stays."""
+        return self if self.count == 1 else Dense(self.cholesky[..., order, :, :])
 
     def trace_solve(self, scatter: Array) -> Array:
         """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D) or diagonal (·, D)."""
@@ -160,7 +157,7 @@ class Diagonal:
 
     def inverse(self) -> Array:
         """L⁻¹, the reciprocal scales: what `whiten` takes."""
-        return 1 / self.scale
+        return reciprocal(self.scale)
 
     @staticmethod
     def whiten(inverse: Array, means: Array, columns: Array) -> Array:
@@ -187,6 +184,10 @@ class Diagonal:
     def rescale(self, factors: Array) -> Diagonal:
         """Covariances after column j is multiplied by factors[j] > 0, (D,); all equal where D share one."""
         return Diagonal(self.scale * factors[None, : self.scale.shape[-1]])
+
+    def reordered(self, order: Array) -> Diagonal:
+        """Component order[k] in place k; one that all share stays."""
+        return self if self.count == 1 else Diagonal(self.scale[..., order, :])
 
     def trace_solve(self, scatter: Array) -> Array:
         """tr(Σ_k⁻¹ S_k), (K,) or (1,), for S dense (·, D, D), diagonal (·, D) or scalar (K,)."""

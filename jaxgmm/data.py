@@ -19,9 +19,9 @@ from jaxgmm.arrays import as_floats, as_numbers, float_dtype, is_traced
 from jaxgmm.centring import about, centre_of, in_place
 from jaxgmm.expectation import expectation
 from jaxgmm.fitted import as_mixture
-from jaxgmm.kernels import whitened
+from jaxgmm.kernels import shares, whitened
 from jaxgmm.moments import DIAGONAL, Statistic, gather
-from jaxgmm.passes import Distances, combine, distances_from, weighted_sum
+from jaxgmm.passes import Distances, by_residuals, combine, distances_from, weighted_sum
 from jaxgmm.shapes import as_one_column, check_rows
 from jaxgmm.weights import as_weights, check_weights_held
 
@@ -54,17 +54,26 @@ class Rows:
 
         def rows(prepared: whitened.Prepared, columns: Array) -> Array:
             seen = whitened.joint(prepared, columns)
-            return jnp.where((seen.shrink > 1)[None, :], -jnp.inf, seen.log_joint).T
+            return jnp.where((seen.shrink > 1)[None, :] | seen.lost, -jnp.inf, seen.log_joint).T
 
         return self._each(mixture, rows)
 
+    def log_components(self, mixture: Mixture) -> Array:
+        """Log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
+        each, nowhere = shares.prepare_each(mixture), jnp.zeros_like(mixture.means[0])
+
+        def chunk(x: Array, weights: Array) -> Array:
+            return shares.log_components(each, mixture.means, in_place(x, weights, nowhere)[0]).T
+
+        return chunks.each(mixture.means.size, chunk, self.x, self.weights)
+
     def log_responsibilities(self, mixture: Mixture) -> Array:
         """Log p(k | x_i), (N, K); of a far row, the nearest component's is 0."""
-        return self._each(mixture, lambda *seen: jax.nn.log_softmax(whitened.told_apart(*seen), axis=0).T)
+        return self._each(mixture, lambda *seen: shares.log_shares(*seen).T)
 
     def log_prob(self, mixture: Mixture) -> Array:
         """Log p(x_i), (N,)."""
-        return self._each(mixture, lambda *seen: _log_prob(whitened.joint(*seen)))
+        return self._each(mixture, shares.log_prob)
 
     def log_likelihood(self, mixture: Mixture) -> Array:
         """Σ wᵢ log p(xᵢ), ()."""
@@ -73,7 +82,18 @@ class Rows:
 
         def chunk(x: Array, weights: Array) -> Array:
             columns, weights = in_place(x, weights, centre)
-            return weighted_sum(weights, _log_prob(whitened.joint(prepared, columns)))
+            return weighted_sum(weights, shares.log_prob(prepared, columns))
+
+        return self.fold(mixture.means.size, chunk, jnp.add)
+
+    def slopes_of_absent(self, mixture: Mixture) -> Array:
+        """Derivatives of the log-likelihood in weights of 0, Σ wᵢ N_k(xᵢ) / p(xᵢ), and 0 for the others, (K,)."""
+        centre = centre_of(mixture)
+        prepared = whitened.prepare(about(mixture, centre))
+
+        def chunk(x: Array, weights: Array) -> Array:
+            columns, weights = in_place(x, weights, centre)
+            return jnp.sum(weights[None, :] * shares.slopes_of_absent(prepared, columns), axis=-1)
 
         return self.fold(mixture.means.size, chunk, jnp.add)
 
@@ -117,8 +137,18 @@ class Rows:
         return chunks.each(mixture.means.size, chunk, self.x, self.weights)
 
 
-def _log_prob(seen: whitened.Joint) -> Array:
-    return whitened.unless_far(jax.nn.logsumexp(seen.log_joint, axis=0), seen.shrink)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ResidualRows(Rows):
+    """Plain rows whose every pass goes by whitened residuals, however long it takes."""
+
+    def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
+        """The E-step, as that of `Rows`."""
+        return by_residuals(statistic, mixture, self.x, self.weights)
+
+    def ready(self, columns: Columns) -> ResidualRows:
+        """The same rows: residuals need no distances."""
+        return self
 
 
 def ready(data: Any, columns: Columns) -> Any:

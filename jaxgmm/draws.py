@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from jaxgmm._linalg import varying_as
 from jaxgmm.data import Rows
@@ -50,3 +54,21 @@ def different_rows(key: Array, weights: Array, n_draws: int) -> Array:
         return left.at[drawn].set(0.0), drawn
 
     return lax.scan(draw, varying_as(weights, uniforms[0]), uniforms)[1]
+
+
+def nested(
+    draw: Callable[..., Array], key: Array, n_rows: int, most_columns: int, n_columns: ArrayLike, dtype: Any
+) -> Array:
+    """Draws (n_rows, most_columns) whose first `n_columns` columns are what `draw(key, (n_rows, n_columns))` gives.
+
+    So spare components change no start, by any key of which `nests` says that a longer draw begins as a shorter one.
+    """
+    flat = draw(key, (max(n_rows * most_columns, 1),), dtype)
+    places = jnp.arange(n_rows)[:, None] * n_columns + jnp.arange(most_columns)[None, :]
+    return flat[jnp.minimum(places, len(flat) - 1)]
+
+
+def nests(key: Array) -> bool:
+    """Whether a longer draw by a key begins as a shorter one does."""
+    partitionable = getattr(jax.config, "jax_threefry_partitionable", True)
+    return partitionable and str(jax.random.key_impl(key)) == "threefry2x32"

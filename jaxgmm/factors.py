@@ -4,6 +4,7 @@ By blocks where LAPACK would start threads of its own, and a few matrices at a t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +107,13 @@ def _cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return factors, _matmul(factors, (jnp.tril(mixed) + jnp.tril(mixed, -1)) / 2)
 
 
+def asymmetric(matrices: Any, eps: float) -> Any:
+    """Which entries of (..., D, D) differ from those across the diagonal by more than rounding, in NumPy or in JAX."""
+    diagonal = abs(matrices.diagonal(0, -2, -1)) ** 0.5
+    scale = diagonal[..., :, None] * diagonal[..., None, :]
+    return abs(matrices - matrices.swapaxes(-2, -1)) > 100 * eps * scale
+
+
 def eigenvalues(matrices: Array) -> Array:
     """Eigenvalues of symmetric matrices (..., D, D), (..., D), ascending; held fixed in derivatives."""
     return _eigenvalues_in_turn(lax.stop_gradient(matrices))
@@ -160,7 +168,15 @@ def inverse_lower(factors: Array) -> Array:
 @inverse_lower.defjvp
 def _inverse_lower_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     inverse, change = inverse_lower(primals[0]), jnp.tril(tangents[0])
-    return inverse, -_matmul(_matmul(inverse, change), inverse)
+    # What the dtype cannot hold has no derivative there: 0·∞ would spoil those of the other matrices' sum.
+    held = jnp.where(overflows_when_inverted(primals[0], inverse), 0.0, inverse)
+    return inverse, -_matmul(_matmul(held, change), held)
+
+
+def overflows_when_inverted(factors: Array, inverse: Array) -> Array:
+    """Which matrices are finite and their inverses are not, (..., 1, 1)."""
+    is_held, is_inverted = (jnp.all(jnp.isfinite(a), axis=(-2, -1), keepdims=True) for a in (factors, inverse))
+    return is_held & ~is_inverted
 
 
 def _inverse_by_blocks(factors: Array) -> Array:

@@ -23,10 +23,11 @@ from jaxgmm.halving import plan
 from jaxgmm.initialise import as_method
 from jaxgmm.maximisation import labelled_mixture
 from jaxgmm.mixtures import project, without_spares
-from jaxgmm.priors import Ridge, settle
+from jaxgmm.priors import Penalty, Ridge, settle
 from jaxgmm.progress import Callback, Progress
-from jaxgmm.restarts import choose, climb_all, start_drawn, start_given
+from jaxgmm.restarts import Outcome, choose, climb_all, start_drawn, start_given
 from jaxgmm.scaling import Nats, Units, bucket, check_representable, standardise, to_host, weigh
+from jaxgmm.verification import verified, warn_of_compiler
 from jaxgmm.weights import check_responsibilities
 
 
@@ -82,7 +83,9 @@ def fit(
         TypeError: if an argument is of the wrong type, x is traced or holds no real numbers.
         ValueError: if an argument has a bad value or shape, x holds NaN or infinity, or the result cannot
             be represented in its dtype.
-        RuntimeError: in a process forked from one that had fitted, where JAX would hang.
+        RuntimeError: in a process forked from one that had fitted, where JAX would hang; or if NumPy, which visits
+            the fit once more, finds another log-likelihood or optimum than the compiled passes did, both as they
+            are and one start at a time by residuals: the compiler or the machine is at fault.
     """
     options = Options(covariance_type, algorithm, prior, as_start(init, x), n_init, max_iter, tol)
     with Progress(progress, as_callback(callback)) as shown:
@@ -111,12 +114,12 @@ def fit_in_slots(
     options: Options,
     n_slots: int,
     progress: Progress,
-    n_fits: int = 1,
 ) -> FitResult:
-    """`fit`, by a program compiled for any K up to `n_slots`, which serves `n_fits` fits."""
+    """`fit`, by a program compiled for any K up to `n_slots`."""
     if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_process()
+    warn_of_compiler()
     check_climber(options.algorithm, options.prior)
     key, family = as_key(key), family_of(options.covariance_type)
     n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
@@ -129,24 +132,32 @@ def fit_in_slots(
     # Weights of average 1 keep float32 away from its limits.
     weight_unit = float(weights.sum() / np.count_nonzero(weights))
     data = _in_bucket(x, weights, weight_unit, units, dtype)
+    weight, n_counted = float(weights.sum()), int(np.count_nonzero(weights))
     if isinstance(init, str):
         init = as_method(init)
-        keys = jax.random.split(key, n_init)
-        climbs, penalty, distances = start_drawn(
-            algorithm, keys, data, prior, n_components, init, family, max_iter, max(n_slots, n_components)
-        )
+        starts = jax.random.split(key, n_init)
     else:
-        given = _given_start(init, data, len(x), units, n_components, family, prior, dtype)
-        climbs, penalty, distances = start_given(algorithm, given, data, prior, max_iter)
-    data = dataclasses.replace(data, distances=distances)
-    # Rows without weight do not count: padding must not decide which restarts go on.
-    stages = plan(climbs, int(np.count_nonzero(weights)), n_fits)
-    nats = Nats.of(units, weight_unit, float(weights.sum()), float(penalty.mass))
-    n_covariances = min(climbs.state.mixture.covs.count, n_components)
-    progress.begin(n_components, family.name, lambda value: float(nats.objective(value, n_covariances)))
-    outcome = climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, progress)
+        starts = _given_start(init, data, len(x), units, n_components, family, prior, dtype)
+
+    def climb(data: Rows, starts: Any) -> tuple[Outcome, Penalty]:
+        if isinstance(init, str):
+            slots = max(n_slots, n_components)
+            drawn = start_drawn(algorithm, starts, data, prior, n_components, init, family, max_iter, slots)
+        else:
+            drawn = start_given(algorithm, starts, data, prior, max_iter)
+        climbs, penalty, distances = drawn
+        data = dataclasses.replace(data, distances=distances)
+        # Rows without weight do not count: padding must not decide which restarts go on.
+        stages = plan(climbs, n_counted, n_components)
+        n_covariances = min(climbs.state.mixture.covs.count, n_components)
+        told = Nats.of(units, weight_unit, weight, float(penalty.mass))
+        progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
+        return climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, progress), penalty
+
+    outcome, penalty = verified(climb, data, starts, tol)
     best, restarts = choose(outcome)
     best = best._replace(mixture=without_spares(best.mixture, n_components))
+    nats = Nats.of(units, weight_unit, weight, float(penalty.mass))
     return _in_users_units(best, restarts, units, nats, dtype, names)
 
 

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from jaxgmm._types import Info, Mixture, Params
-from jaxgmm.density import data_log_likelihood
+from jaxgmm.likelihood import data_log_likelihood
 from jaxgmm.parameters import constrain, unconstrain
 from jaxgmm.priors import Penalty
 from jaxgmm.scaling import Units, units_of

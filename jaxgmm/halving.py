@@ -39,10 +39,10 @@ class Stage(NamedTuple):
     n_kept: int
 
 
-def plan(climbs: Climb, n_rows: int, n_fits: int = 1) -> tuple[Stage, ...]:
-    """The comparisons to make among stacked climbs over so many rows, where so many fits share a program."""
-    n_restarts, n_components, n_features = climbs.state.mixture.means.shape
+def plan(climbs: Climb, n_rows: int, n_components: int) -> tuple[Stage, ...]:
+    """The comparisons to make among stacked climbs over so many rows; components beyond `n_components` are spare."""
+    n_restarts, _, n_features = climbs.state.mixture.means.shape
     n_entries = n_features**2 if climbs.state.mixture.covs.mixes else n_features
     n_kept = -(-n_restarts // _KEEP)
-    work = n_fits * n_restarts * n_rows * n_components * n_entries
+    work = n_restarts * n_rows * n_components * n_entries
     return (Stage(_SHORT_RUN, n_kept),) if work >= _HALVING_WORK and n_kept < n_restarts else ()

@@ -17,7 +17,7 @@ from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import Mixture, Moments, Status
 from jaxgmm.checks import as_count, as_tolerance, check_climber
 from jaxgmm.data import as_weighted_data, ready
-from jaxgmm.density import expected_log_likelihood
+from jaxgmm.likelihood import expected_log_likelihood
 from jaxgmm.loop import climb_from
 from jaxgmm.neighbourhood import Neighbourhood, about
 from jaxgmm.priors import prepare, settle

@@ -118,7 +118,8 @@ def start(
     share = there.astype(data.x.dtype)
     centre, statistic = penalty.columns.mean, family.statistic
     if method == "random-responsibilities":
-        shares = jax.random.exponential(key, (data.x.shape[0], n_slots), data.x.dtype) * share[None, :]
+        shares = draws.nested(jax.random.exponential, key, data.x.shape[0], n_slots, n_components, data.x.dtype)
+        shares = shares * share[None, :]
         resp = shares / jnp.sum(shares, axis=1, keepdims=True)
         return maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
     if method == "random-rows":
@@ -128,15 +129,20 @@ def start(
         alike = maximise(labelled_moments(data, resp, centre, statistic), family, penalty)
         return dataclasses.replace(alike, means=rows)
     scale = units_of(penalty.columns, family).scale
-    centres = _greedy_seeds(key, data, n_slots, scale)
+    centres = _greedy_seeds(key, data, n_components, n_slots, scale)
     if method == "k-means":
         centres = _lloyd(centres, there, data, scale)
     return _about_centres(centres, there, data, scale, family, penalty)
 
 
-def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Array:
-    """Greedy k-means++ seeds, (K, D): at each step the candidate that leaves the least distance."""
-    n_candidates = 2 + int(np.log(n_components))
+def _greedy_seeds(key: Array, data: Rows, n_components: ArrayLike, n_slots: int, scale: Array) -> Array:
+    """Greedy k-means++ seeds, (n_slots, D): at each step the candidate that leaves the least distance.
+
+    The first `n_components` of them are the same for any `n_slots`.
+    """
+    by_count = 2 + np.log(np.arange(1, n_slots + 1)).astype(int)
+    n_candidates, most_candidates = jnp.asarray(by_count)[n_components - 1], int(by_count[-1])
+    tried = jnp.arange(most_candidates) < n_candidates
     key_first, key_rest = jax.random.split(key)
     counted = data.weights != 0
     rows = jnp.where(counted[:, None], data.x, 0.0)
@@ -150,13 +156,14 @@ def _greedy_seeds(key: Array, data: Rows, n_components: int, scale: Array) -> Ar
         mass = jnp.where(jnp.isinf(nearest) | ~(jnp.sum(mass) > 0), data.weights, mass)
         candidates = rows[jax.vmap(draws.index, (0, None))(uniforms, mass)]
         after = jax.vmap(lambda seed: jnp.minimum(nearest, distances(seed)))(candidates)
-        best = jnp.argmin(jnp.sum(data.weights[None, :] * after, axis=1))
+        left = jnp.sum(data.weights[None, :] * after, axis=1)
+        best = jnp.argmin(jnp.where(tried, left, jnp.inf))
         return after[best], candidates[best]
 
     uniform = jax.random.uniform(key_first, (1, 1), rows.dtype)
-    uniforms = jax.random.uniform(key_rest, (n_components - 1, n_candidates), rows.dtype)
+    uniforms = draws.nested(jax.random.uniform, key_rest, n_slots - 1, most_candidates, n_candidates, rows.dtype)
     # The first step's candidates are one row, so that one loop, compiled once, finds all seeds.
-    uniforms = jnp.concatenate([jnp.broadcast_to(uniform, (1, n_candidates)), uniforms])
+    uniforms = jnp.concatenate([jnp.broadcast_to(uniform, (1, most_candidates)), uniforms])
     nowhere = jnp.full(rows.shape[0], jnp.inf, rows.dtype)
     return lax.scan(add, varying_as(nowhere, rows[0, 0] + uniforms[0, 0]), uniforms)[1]
 

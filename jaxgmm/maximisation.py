@@ -17,6 +17,7 @@ from jaxgmm._types import Mixture, Moments
 from jaxgmm.arrays import as_floats, as_numbers, is_traced, names_of
 from jaxgmm.centring import in_place
 from jaxgmm.checks import check_moments, check_prior
+from jaxgmm.collapse import Faults, check_not_singular, unless_singular
 from jaxgmm.data import Rows, as_rows
 from jaxgmm.families import family_of
 from jaxgmm.fitted import as_mixture
@@ -35,7 +36,8 @@ def m_step(
 
     π_k = N_k / N, μ_k = mean_k, and the family's update of Σ_k; for "full", (S_k + λV) / (N_k + λ). A
     component without mass gets log-weight −∞ and keeps `previous`, else the pooled mean and covariance;
-    with a prior its covariance is the prior's V.
+    with a prior its covariance is the prior's V. Where a covariance is singular to rounding, as of fewer rows than
+    columns, there is no maximum: an error says so, and under a trace that covariance is NaN.
 
     Args:
         moments: in the family's statistic, or one that holds more.
@@ -49,7 +51,7 @@ def m_step(
     Raises:
         TypeError: if the moments, the prior or `previous` are something else.
         ValueError: if the family is not known, the moments hold too little for it, or `previous` is of another
-            family or shape.
+            family or shape; or if a covariance is singular to rounding, naming the component and the remedy.
     """
     check_moments(moments)
     check_prior(prior)
@@ -60,12 +62,15 @@ def m_step(
             found = f"moments are of {moments.mean.shape} {family.name!r} means"
             raise ValueError(f"previous is {previous!r}, but the {found}")
     moments = convert(moments, family.statistic)
-    return _m_step(moments, family, settle(prior, moments.mean.dtype), previous)
+    mixture, faults = _m_step(moments, family, settle(prior, moments.mean.dtype), previous)
+    check_not_singular(faults, mixture.n_components, prior)
+    return mixture
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _m_step(moments: Moments, family: Any, prior: Any, previous: Mixture | None) -> Mixture:
-    return maximise(moments, family, prepare(prior, columns_of(moments)), previous)
+def _m_step(moments: Moments, family: Any, prior: Any, previous: Mixture | None) -> tuple[Mixture, Faults]:
+    columns = columns_of(moments)
+    return unless_singular(maximise(moments, family, prepare(prior, columns), previous), columns)
 
 
 def maximise(moments: Moments, family: Any, penalty: Penalty, previous: Mixture | None = None) -> Mixture:
@@ -110,12 +115,15 @@ def from_responsibilities(
         prior: `Ridge`, or None for maximum likelihood.
 
     Returns:
-        The mixture. Under a trace values are not checked, and bad ones give NaN.
+        The mixture. Under a trace values are not checked, and bad ones give NaN; so does a covariance that is singular
+        to rounding.
 
     Raises:
         TypeError: if x, resp or the weights hold no real numbers, or the prior is none.
         ValueError: if shapes do not match, the family is not known, or, where they are concrete, values are not
-            finite or overflow when squared, responsibilities or weights are bad or rows fewer than components.
+            finite or overflow when squared, responsibilities or weights are bad, rows fewer than components, or a
+            covariance is singular to rounding (fewer rows than columns, or a column that is constant in the
+            component): the component is named.
     """
     check_prior(prior)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
@@ -128,7 +136,14 @@ def from_responsibilities(
     if not is_traced(x, resp, sample_weight):
         weights, _ = weigh(np.asarray(given), sample_weight, resp.shape[1], family, x.dtype, names)
         check_responsibilities(np.asarray(resp), weights)
-    return labelled_mixture(data, resp, family, settle(prior, x.dtype))
+    mixture, faults = _labelled(data, resp, family, settle(prior, x.dtype))
+    check_not_singular(faults, mixture.n_components, prior, names)
+    return mixture
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _labelled(data: Rows, resp: Array, family: Any, prior: Any) -> tuple[Mixture, Faults]:
+    return unless_singular(labelled_mixture(data, resp, family, prior), data.columns())
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, nn
 from numpy.typing import ArrayLike
 
 from jaxgmm._protocols import Family, Fitted
@@ -18,56 +18,103 @@ from jaxgmm.families import family_of
 from jaxgmm.fitted import as_mixture
 from jaxgmm.maximisation import maximise
 from jaxgmm.moments import POOLED, columns_of, convert
+from jaxgmm.parts import check_means, check_spreads, check_weights, only_one, sum_tolerance
 from jaxgmm.priors import prepare
+from jaxgmm.zero_weights import log_weight
 
 
 def make_mixture(
-    weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *, covariance_type: Any = "full"
+    weights: ArrayLike | None = None,
+    means: ArrayLike | None = None,
+    covariances: ArrayLike | None = None,
+    *,
+    log_weights: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    scale_tril: ArrayLike | None = None,
+    precisions: ArrayLike | None = None,
+    covariance_type: Any = "full",
 ) -> Mixture:
     """Build a mixture from plain arrays, and validate them.
+
+    The weights come in one of three forms and the covariances in one of three. Each is taken as it is: a weight that
+    would underflow keeps its log, and a factor or a precision is not made a covariance on the way, which would square
+    its condition. So a network's outputs are `logits` and `scale_tril`.
 
     Args:
         weights: π_k, (K,), non-negative, with sum 1.
         means: μ_k, (K, D).
-        covariances: in scikit-learn's shape: "full" (K, D, D), "tied" (D, D), "diag" (K, D), "spherical" (K,).
+        covariances: Σ_k in scikit-learn's shape: "full" (K, D, D), "tied" (D, D), "diag" (K, D) and "spherical" (K,)
+            variances.
+        log_weights: log π_k, (K,), −∞ for a weight of 0; their exponentials have sum 1.
+        logits: log π_k up to a constant, (K,): π = softmax(logits).
+        scale_tril: L_k with Σ_k = L_k L_kᵀ, in the shape of covariances: "full" and "tied" lower triangular with a
+            positive diagonal, "diag" and "spherical" standard deviations.
+        precisions: Σ_k⁻¹, in the shape of covariances: "diag" and "spherical" 1/σ².
         covariance_type: a name or a family.
 
     Returns:
-        The mixture. Under a trace values are not checked, and bad ones give NaN.
+        The mixture, with weights normalised. Under a trace values are not checked, and bad ones give NaN.
 
     Raises:
-        TypeError: if an argument holds no real numbers.
-        ValueError: if shapes do not match, weights are negative or do not sum to 1, or a covariance is not
-            symmetric or not positive definite; the component is named.
+        TypeError: if an argument holds no real numbers, or not exactly one form of the weights, or of the covariances,
+            is given.
+        ValueError: if shapes do not match, weights are negative or do not sum to 1, or a covariance or precision is
+            not symmetric or not positive definite, or a factor not lower triangular or its diagonal not positive; the
+            component is named.
     """
     family = family_of(covariance_type)
-    dtype = _common_dtype(weights, means, covariances)
-    weights, means = (as_floats(value, name).astype(dtype) for value, name in ((weights, "weights"), (means, "means")))
-    covariances = as_floats(covariances, "covariances").astype(weights.dtype)
-    if means.ndim != 2 or 0 in means.shape:
-        raise ValueError(f"means must have shape (K, D), not {means.shape}")
-    n_components, n_features = means.shape
-    if weights.shape != (n_components,):
-        raise ValueError(f"weights must have shape ({n_components},), one for each of means, not {weights.shape}")
+    of_weights, shares = only_one(weights=weights, log_weights=log_weights, logits=logits)
+    of_covariances, spreads = only_one(covariances=covariances, scale_tril=scale_tril, precisions=precisions)
+    dtype = _common_dtype(shares, means, spreads)
+    shares = as_floats(shares, of_weights).astype(dtype)
+    centres = as_floats(means, "means").astype(dtype)
+    spreads = as_floats(spreads, of_covariances).astype(dtype)
+    if centres.ndim != 2 or 0 in centres.shape:
+        raise ValueError(f"means must have shape (K, D), not {centres.shape}")
+    n_components, n_features = centres.shape
+    if shares.shape != (n_components,):
+        raise ValueError(f"{of_weights} must have shape ({n_components},), one for each of means, not {shares.shape}")
     expected = family.shape(n_components, n_features)
-    if covariances.shape != expected:
-        raise ValueError(f"covariances of type {family.name!r} must have shape {expected}, not {covariances.shape}")
-    concrete = not is_traced(weights, means, covariances)
-    if concrete:
-        _check_values(np.asarray(weights), np.asarray(means), np.asarray(covariances), family)
-    mixture = _assemble(weights, means.astype(weights.dtype), covariances, family)
-    factors = np.asarray(jax.tree.leaves(mixture.covs)[0]) if concrete else np.zeros(0)
-    if not np.isfinite(factors).all():
+    if spreads.shape != expected:
+        raise ValueError(f"{of_covariances} of type {family.name!r} must have shape {expected}, not {spreads.shape}")
+    if not is_traced(shares):
+        check_weights(np.asarray(shares), of_weights)
+    if not is_traced(centres):
+        check_means(np.asarray(centres))
+    if not is_traced(spreads):
+        check_spreads(np.asarray(spreads), of_covariances, family)
+    mixture = _assemble(shares, centres, spreads, of_weights, of_covariances, family)
+    factors = jax.tree.leaves(mixture.covs)[0]
+    if not is_traced(factors) and not np.isfinite(factors).all():
         k = np.argwhere(~np.isfinite(factors))[0][0]
-        raise ValueError(f"covariances must be positive definite, but component {k} is not in {weights.dtype}")
+        raise ValueError(f"{of_covariances} must be positive definite, but component {k} is not in {factors.dtype}")
     return mixture
 
 
-def _assemble(weights: Array, means: Array, covariances: Array, family: Family) -> Mixture:
-    positive = weights > 0
-    log_weights = jnp.where(positive, jnp.log(jnp.where(positive, weights, 1.0)), -jnp.inf)
-    log_weights = jnp.where(weights >= 0, log_weights - jnp.log(jnp.sum(weights)), jnp.nan)
-    return Mixture(log_weights, means, family.from_array(covariances), family)
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _assemble(
+    shares: Array, means: Array, spreads: Array, of_weights: str, of_covariances: str, family: Family
+) -> Mixture:
+    build = {
+        "covariances": family.from_array,
+        "scale_tril": family.from_scale_tril,
+        "precisions": family.from_precisions,
+    }[of_covariances]
+    return Mixture(_log_weights(shares, of_weights), means, build(spreads), family)
+
+
+def _log_weights(shares: Array, form: str) -> Array:
+    """Normalised log-weights; NaN where weights are none, or do not sum to 1."""
+    if form == "logits":
+        return nn.log_softmax(shares)
+    if form == "weights":
+        total = jnp.sum(shares)
+        logs, log_total = log_weight(shares / total), jnp.log(total)
+    else:
+        log_total = nn.logsumexp(shares)
+        logs = jnp.where(shares < jnp.inf, shares - log_total, jnp.nan)
+    rounded = jnp.abs(jnp.expm1(log_total)) <= sum_tolerance(shares.dtype, shares.shape[0])
+    return jnp.where(rounded, logs, jnp.nan)
 
 
 def project(mixture: Mixture | Fitted, covariance_type: Any) -> Mixture:
@@ -132,42 +179,3 @@ def _common_dtype(*values: Any) -> Any:
     """The widest among arrays; plain lists have no say beside them."""
     arrays = [value for value in values if hasattr(value, "dtype")]
     return float_dtype(*(arrays or [np.zeros(0)]))
-
-
-def _check_values(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, family: Family) -> None:
-    eps = float(jnp.finfo(weights.dtype).eps)
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        k = int(np.argmax(~(np.isfinite(weights) & (weights >= 0))))
-        raise ValueError(f"weights must be finite and at least 0, but component {k} has {weights[k]}")
-    if abs(weights.sum(dtype=np.float64) - 1) > 100 * eps * len(weights) + 1e-6:
-        raise ValueError(f"weights must sum to 1, not {weights.sum(dtype=np.float64):.9g}")
-    if not np.isfinite(means).all():
-        k, d = np.argwhere(~np.isfinite(means))[0]
-        raise ValueError(f"means must be finite, but component {k} has {means[k, d]} in column {d}")
-    if family.statistic.products:
-        _check_matrices(covariances.reshape(-1, *covariances.shape[-2:]).astype(np.float64), eps)
-    else:
-        _check_variances(covariances)
-
-
-def _check_variances(variances: np.ndarray) -> None:
-    # XLA takes numbers below the smallest normal one for 0.
-    bad = ~(np.isfinite(variances) & (variances >= jnp.finfo(variances.dtype).tiny))
-    if bad.any():
-        where = np.argwhere(bad)[0]
-        value = variances[tuple(where)]
-        small = f", which counts as 0 in {variances.dtype}" if value > 0 and np.isfinite(value) else ""
-        raise ValueError(f"covariances must be finite and positive, but component {where[0]} has {value}{small}")
-
-
-def _check_matrices(matrices: np.ndarray, eps: float) -> None:
-    for k, matrix in enumerate(matrices):
-        if not np.isfinite(matrix).all():
-            raise ValueError(f"covariances must be finite, but component {k} holds NaN or infinity")
-        scale = np.sqrt(np.abs(np.outer(np.diag(matrix), np.diag(matrix))))
-        if (np.abs(matrix - matrix.T) > 100 * eps * scale).any():
-            raise ValueError(f"covariances must be symmetric, but component {k} is not")
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            raise ValueError(f"covariances must be positive definite, but component {k} is not") from None

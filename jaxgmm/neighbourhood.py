@@ -45,6 +45,8 @@ class Neighbourhood(NamedTuple):
         steps = jnp.where(self.held, steps, 0.0)
         weights, means, covs = jnp.split(steps, [n_components - 1, n_components - 1 + centre.means.size])
         log_weights = nn.log_softmax(centre.log_weights + product("kj,j->k", self.basis, weights))
+        # What is not there stays so, and has no slope.
+        log_weights = jnp.where(centre.log_weights == -jnp.inf, -jnp.inf, log_weights)
         shifts = means.reshape(centre.means.shape) * self.of_means[:, None]
         moved = centre.covs.displaced(covs.reshape(self.of_covs.shape) * self.of_covs, n_features)
         return Mixture(log_weights, centre.means + centre.covs.colour(shifts), moved, centre.family)

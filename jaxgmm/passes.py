@@ -14,7 +14,7 @@ from jaxgmm import chunks
 from jaxgmm._linalg import product, varying_as
 from jaxgmm._types import Mixture, Moments
 from jaxgmm.centring import about, centre_of, centred, in_place
-from jaxgmm.kernels import quadratic, whitened
+from jaxgmm.kernels import quadratic, shares, whitened
 from jaxgmm.moments import Statistic, merge
 
 _CHUNK_BYTES = 13 << 19
@@ -73,7 +73,12 @@ def _residual_moments(
     seen = whitened.joint(prepared, columns)
     responsibilities, log_prob = _normalise(seen.log_joint, weights)
     log_prob = whitened.unless_far(log_prob, seen.shrink)
-    return whitened.moments(prepared, seen, responsibilities, statistic), weighted_sum(weights, log_prob)
+    # Zeros, with slopes: what components of weight 0 would take from the others.
+    odds = shares.odds_of_absent(prepared, columns, log_prob)
+    total = 1 + jnp.sum(odds, axis=0)
+    gathered = whitened.moments(prepared, seen, responsibilities / total[None, :], statistic)
+    gathered = gathered._replace(mass=gathered.mass + jnp.sum(weights[None, :] * odds / total[None, :], axis=-1))
+    return gathered, weighted_sum(weights, log_prob + jnp.log(total))
 
 
 def _normalise(log_joint: Array, weights: Array) -> tuple[Array, Array]:

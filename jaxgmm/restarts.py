@@ -228,6 +228,11 @@ def _ranked(fits: FitResult, collapses: np.ndarray, last: np.ndarray) -> np.ndar
     return np.lexsort((-objective, collapses, failed, last))
 
 
+def together(outcomes: list[Outcome]) -> Outcome:
+    """What restarts came to that climbed one after another."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outcomes)
+
+
 def choose(outcome: Outcome) -> tuple[FitResult, Restarts]:
     """The best restart, of those not given up; see `_ranked`."""
     fits = outcome.fits

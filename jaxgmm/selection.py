@@ -2,154 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxgmm._protocols import Family
-from jaxgmm._types import FAILED, FitResult, Mixture, Status
-from jaxgmm.arrays import Names, as_table
+from jaxgmm._types import FAILED, FitResult, Status
+from jaxgmm.arrays import as_table
+from jaxgmm.candidates import Candidate, Selection
 from jaxgmm.checks import as_callback, as_count, as_key, check_climber, keyed
-from jaxgmm.criteria import check_criterion, doubt, n_parameters
+from jaxgmm.criteria import Count, check_criterion, count_of, doubt, n_parameters
 from jaxgmm.data import as_data
-from jaxgmm.families import FAMILIES, family_of
+from jaxgmm.draws import nests
+from jaxgmm.families import DIAG, FAMILIES, FULL, SPHERICAL, TIED, family_of
 from jaxgmm.fitted import as_start
 from jaxgmm.fitting import Options, fit_in_slots
 from jaxgmm.mixtures import with_spares
 from jaxgmm.progress import Callback, Progress
-from jaxgmm.tables import html_table
 from jaxgmm.weights import as_weights
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """One model of a grid.
-
-    Attributes:
-        n_components: K.
-        covariance_type: name of the family.
-        n_parameters: number of free parameters.
-        log_likelihood: total; NaN where skipped.
-        aic: lower is better; NaN where skipped.
-        bic: lower is better; NaN where skipped.
-        icl: lower is better; NaN where skipped.
-        result: the fit; None where skipped.
-        skipped: why it was not fitted; None where it was.
-    """
-
-    n_components: int
-    covariance_type: str
-    n_parameters: int
-    log_likelihood: float = float("nan")
-    aic: float = float("nan")
-    bic: float = float("nan")
-    icl: float = float("nan")
-    result: FitResult | None = None
-    skipped: str | None = None
-
-    @property
-    def mixture(self) -> Mixture:
-        """The fitted mixture.
-
-        Raises:
-            ValueError: if the candidate was skipped.
-        """
-        if self.result is None:
-            raise ValueError(f"K = {self.n_components} with {self.covariance_type!r} was skipped: {self.skipped}")
-        return self.result.mixture
-
-    @property
-    def feature_names(self) -> Names | None:
-        """Names of the columns, where the fit knows them."""
-        return None if self.result is None else self.result.feature_names
-
-    @property
-    def sound(self) -> bool:
-        """Whether it was fitted, and neither collapsed nor failed."""
-        return self.result is not None and self.result.status not in FAILED
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """A table of candidates, in the order in which they were fitted.
-
-    Attributes:
-        candidates: all of them, skipped ones included.
-        criterion: "bic", "aic" or "icl".
-    """
-
-    candidates: tuple[Candidate, ...]
-    criterion: str
-
-    def __iter__(self) -> Iterator[Candidate]:
-        """Go through the candidates."""
-        return iter(self.candidates)
-
-    def __len__(self) -> int:
-        """Number of candidates."""
-        return len(self.candidates)
-
-    @property
-    def best(self) -> Candidate:
-        """The candidate with the lowest criterion; a collapsed one only where all collapsed.
-
-        Raises:
-            ValueError: if no candidate has a finite criterion.
-        """
-        finite = [c for c in self.candidates if np.isfinite(getattr(c, self.criterion))]
-        if not finite:
-            raise ValueError("no candidate could be fitted: " + "; ".join(str(c.skipped) for c in self.candidates))
-        sound = [c for c in finite if c.sound] or finite
-        return min(sound, key=lambda candidate: getattr(candidate, self.criterion))
-
-    def __str__(self) -> str:
-        """A table, the best candidate marked."""
-        head = _line([*_HEAD, "status"])
-        lines = [head, "-" * len(head)]
-        best = self._best_if_any()
-        for c in self.candidates:
-            lines.append(_line(_cells(c)) + (f"  <- lowest {self.criterion.upper()}" if c is best else ""))
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        """The same table for notebooks."""
-        best = self._best_if_any()
-        rows = [
-            [*cells[:-1], *[""] * (len(_HEAD) + 1 - len(cells)), cells[-1]] for cells in map(_cells, self.candidates)
-        ]
-        strong = next((place for place, c in enumerate(self.candidates) if c is best), None)
-        title = f"Selection by {self.criterion.upper()}, {len(rows)} candidates"
-        return html_table(title, [*_HEAD, "status"], rows, strong)
-
-    def _best_if_any(self) -> Candidate | None:
-        return self.best if any(np.isfinite(getattr(c, self.criterion)) for c in self.candidates) else None
-
-
-_HEAD = ("K", "covariance", "parameters", "log-lik.", "AIC", "BIC", "ICL")
-
-
-def _line(cells: list[str]) -> str:
-    """A line of the table in text; the last cell has what room it needs."""
-    count, name, *numbers, status = cells
-    widths = (10, 13, 13, 13, 13)
-    columns = "".join(f"{text:>{width}}" for text, width in zip(numbers, widths, strict=False))
-    return f"{count:>3}  {name:<11}{columns}  {status}"
-
-
-def _cells(c: Candidate) -> list[str]:
-    """The texts of a candidate's row, the last of them its status; a skipped one has no numbers."""
-    start = [str(c.n_components), c.covariance_type, str(c.n_parameters)]
-    if c.result is None:
-        return [*start, f"skipped: {c.skipped}"]
-    numbers = [f"{value:.2f}" for value in (c.log_likelihood, c.aic, c.bic, c.icl)]
-    return [*start, *numbers, Status(int(c.result.status)).name.lower()]
 
 
 @keyed
@@ -161,11 +35,15 @@ def select(
     sample_weight: Any = None,
     *,
     criterion: str = "bic",
+    n: float | None = None,
     progress: bool = False,
     callback: Callback | None = None,
     **fit_options: Any,
 ) -> Selection:
     """Fit every K with every covariance type, and compare them by an information criterion.
+
+    Each candidate is what `fit` returns for the same key and options, to rounding. Column "agree" of the table counts
+    the starts that came to the best objective, of those that climbed to an end.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -174,13 +52,15 @@ def select(
         covariance_types: names or families to try.
         sample_weight: non-negative weights, (N,).
         criterion: "bic", "aic" or "icl", which `.best` minimises.
+        n: how many rows the data count as; None as for `bic`, which warns once where weights are no frequencies.
         progress: whether to show a bar over all fits; see `fit`.
         callback: is given a `Report` about four times a second; where it returns True, the selection ends as by
             Ctrl-C, and candidates not fitted yet are skipped.
         **fit_options: handed to `fit`.
 
     Returns:
-        The table. Candidates with more components than rows of positive weight are listed as skipped.
+        The table. Candidates with more components than rows of positive weight are listed as skipped, and so are those
+        that are one model with another: "full" and "tied" where K is 1, "full", "diag" and "spherical" in one column.
 
     Raises:
         TypeError: if an argument is of the wrong type.
@@ -201,17 +81,16 @@ def select(
     for name, listed in (("n_components", counts), ("covariance_types", families)):
         if not listed:
             raise ValueError(f"{name} is empty: it must name at least one candidate")
+    count = count_of(weights, n)
     candidates: list[Candidate] = []
     with Progress(progress, as_callback(callback), len(counts) * len(families)) as shown:
         for family in families:
             options = asked._replace(covariance_type=family)
-            n_slots = _slots(counts, table.rows, weights, options)
-            # The K that share a program share its compilation, and halving their restarts pays the sooner.
-            n_fits = len(counts) if n_slots else 1
-            for count in counts:
-                own = jax.random.fold_in(key, len(candidates))
-                fit_one = functools.partial(fit_in_slots, own, table, count, weights, options, n_slots, shown, n_fits)
-                candidates.append(_candidate(fit_one, table.rows, count, weights, candidates, family, n_slots))
+            # The K that share a program share its compilation.
+            n_slots = _slots(key, counts, table.rows, weights, options)
+            for k in counts:
+                fit_one = functools.partial(fit_in_slots, key, table, k, weights, options, n_slots, shown)
+                candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))
                 shown.end()
     return Selection(tuple(candidates), criterion)
 
@@ -220,39 +99,71 @@ _SLOTS_WORK = 1 << 24
 """Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""
 
 
-def _slots(counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
+def _slots(key: Array, counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
     """Components to compile for: the most that will be asked for, or 0 to compile for each K."""
     possible = [count for count in counts if count <= np.count_nonzero(weights)]
     most = max(possible, default=0)
     work = x.shape[0] * most * x.shape[1] ** 2
-    return most if options.algorithm.takes_spares and work <= _SLOTS_WORK else 0
+    # Starts must be those of `fit`, which has no spare components.
+    return most if options.algorithm.takes_spares and nests(key) and work <= _SLOTS_WORK else 0
 
 
 def _candidate(
     fit_one: Callable[[], FitResult],
     x: np.ndarray,
-    count: int,
+    n_components: int,
     weights: np.ndarray,
+    count: Count,
     before: list[Candidate],
-    family: Family,
+    options: Options,
     n_slots: int,
 ) -> Candidate:
-    size = n_parameters(family, count, x.shape[1])
+    family = options.covariance_type
+    size = n_parameters(family, n_components, x.shape[1])
     n_rows = int(np.count_nonzero(weights))
-    if count > n_rows:
-        return Candidate(count, family.name, size, skipped=f"only {n_rows} rows")
+    empty = functools.partial(Candidate, n_components, family.name, size)
+    if n_components > n_rows:
+        return empty(skipped=f"only {n_rows} rows")
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
-        return Candidate(count, family.name, size, skipped="interrupted")
+        return empty(skipped="interrupted")
+    model = _model(family, n_components, x.shape[1])
+    for c in before:
+        if c.result is not None and c.n_components == n_components:
+            if _model(c.result.mixture.family, n_components, x.shape[1]) == model:
+                return empty(skipped=f"the same model as {c.covariance_type!r}")
     try:
         result = fit_one()
     except KeyboardInterrupt:  # before this one had anything to return
         if all(c.result is None for c in before):
             raise
-        return Candidate(count, family.name, size, skipped="interrupted")
-    deviance = -2 * float(result.log_likelihood)
-    bic = deviance + size * float(np.log(weights.sum()))
-    icl = bic + float(doubt(*as_data(with_spares(result.mixture, n_slots), x, weights)))
-    return Candidate(count, family.name, size, -deviance / 2, deviance + 2 * size, bic, icl, result)
+        return empty(skipped="interrupted")
+    value = float(result.log_likelihood)
+    deviance = -2 * count.unit * value
+    bic = deviance + size * float(np.log(count.n))
+    icl = bic + count.unit * float(doubt(*as_data(with_spares(result.mixture, n_slots), x, weights)))
+    n_ended, n_agreeing = _agreement(result, float(options.tol) * float(weights.sum()))
+    return empty(value, deviance + 2 * size, bic, icl, result, n_ended=n_ended, n_agreeing=n_agreeing)
+
+
+def _model(family: Family, n_components: int, n_features: int) -> Family:
+    """The first of the families that are one model with this one."""
+    if n_features == 1 and family in (DIAG, SPHERICAL) or n_components == 1 and family == TIED:
+        return FULL
+    return family
+
+
+def _agreement(result: FitResult, least_gain: float) -> tuple[int, int]:
+    """How many starts climbed to an end, and how many of those to the best objective.
+
+    A climb ends where it expects less than `least_gain`, by an estimate that the last iterations may mislead.
+    """
+    assert result.restarts is not None
+    objective, status = np.asarray(result.restarts.objective), np.asarray(result.restarts.status)
+    ended = ~np.isin(status, (Status.STOPPED, Status.INTERRUPTED))
+    best, eps = float(result.objective), float(jnp.finfo(objective.dtype).eps)
+    alike = np.isin(status, FAILED) == (result.status in FAILED)
+    near = np.abs(objective.astype(np.float64) - best) <= 10 * least_gain + 100 * eps * abs(best)
+    return int(ended.sum()), int((ended & alike & near).sum())
 
 
 def _listed(asked: Any) -> list[Any]:

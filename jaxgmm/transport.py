@@ -100,9 +100,9 @@ def wasserstein(p: Mixture | Fitted, q: Mixture | Fitted) -> Transport:
 def _wasserstein(p: Mixture, q: Mixture) -> Transport:
     p, q = normalised(p), normalised(q)
     there = jnp.isfinite(p.log_weights)[:, None] & jnp.isfinite(q.log_weights)[None, :]
-    unit, costs = _costs(p, q, there)
+    unit, costs = squared_distances(p, q, there)
     met = jnp.where(there, costs, 0.0)
-    plan, source_price, sink_price = lax.stop_gradient(_solve(*lax.stop_gradient((p.weights, q.weights, met))))
+    plan, source_price, sink_price = lax.stop_gradient(cheapest_plan(*lax.stop_gradient((p.weights, q.weights, met))))
     # In value the last two terms are 0; in derivative they are what a unit more of each weight costs.
     squared = (
         jnp.sum(plan * met)
@@ -114,7 +114,7 @@ def _wasserstein(p: Mixture, q: Mixture) -> Transport:
     return Transport(distance=distance, plan=plan, costs=unit * (unit * costs))
 
 
-def _costs(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Array]:
+def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Array]:
     """A power of two, (), near the largest length between components that are there, and W2² in that unit, (K, L)."""
     first, second = np.indices(there.shape)
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel() + p.n_components)
@@ -141,7 +141,7 @@ def _bures(a: Array, b: Array) -> Array:
     return jnp.where(squared <= rounding**2 * size, 0.0, squared)
 
 
-def _solve(supply: Array, demand: Array, costs: Array) -> tuple[Array, Array, Array]:
+def cheapest_plan(supply: Array, demand: Array, costs: Array) -> tuple[Array, Array, Array]:
     """The cheapest plan, (K, L), and prices (K,), (L,) that prove it so: successive shortest paths.
 
     Mass goes along the shortest path, by costs less prices, from any source with supply to any sink with demand; a

@@ -28,29 +28,22 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 DTYPES = [np.float64 if X64 else np.float32]
 
 
-def pytest_addoption(parser):
-    told = "one of the tests that differ in their parameters alone: the first of one function, the second of the next"
-    parser.addoption("--one-of-each", action="store_true", help=told)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("one_of_each"):
-        return
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of tests that differ in their parameters alone, all but one are exhaustive: of a function that has it, the first,
+    of the next the second, and so on, so that each family and dtype is met every few functions."""
     functions = {}
     for item in items:
         functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    kept = {cases[place % len(cases)] for place, cases in enumerate(functions.values())}
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = [item for item in items if item in kept]
+    for place, cases in enumerate(functions.values()):
+        for case in cases[: place % len(cases)] + cases[place % len(cases) + 1 :]:
+            case.add_marker("exhaustive")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_x64: meaningless without float64")
-    config.addinivalue_line("markers", "matrix: all functions under all transformations; minutes, so asked for by name")
-    config.addinivalue_line("markers", "torture: hundreds of hard fits; minutes, so asked for by name")
-    config.addinivalue_line("markers", "large: of torture, up to ten million rows or 200 columns; an hour")
-    config.addinivalue_line("markers", "composition: inside other libraries; minutes, so asked for by name")
+    config.addinivalue_line("markers", "exhaustive: every parameter, transformation and hard fit; hours, so asked for")
+    config.addinivalue_line("markers", "large: of the hard fits, up to ten million rows or 200 columns; an hour")
 
 
 # What a trace leaves behind is looked through less often: it took a twentieth of the suite's time.

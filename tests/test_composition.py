@@ -6,7 +6,7 @@ import pytest
 
 import jaxgmm
 
-pytestmark = [pytest.mark.needs_x64, pytest.mark.composition]
+pytestmark = [pytest.mark.needs_x64, pytest.mark.exhaustive]
 
 
 def test_numpyro_samples_around_ems_optimum():

@@ -125,6 +125,76 @@ def test_a_far_row_between_tight_components_stays_where_it_is(dtype):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 3])
+def test_rows_beyond_the_square_go_to_the_nearest_of_components_far_apart(family, n_features, dtype):
+    far = 1e25 if dtype == np.float32 else 1e200
+    eye = np.eye(n_features)
+    covs = {"full": np.stack([eye] * 4), "tied": eye, "diag": np.ones((4, n_features))}.get(family, np.ones(4))
+    means = np.array([0.0, 1e4, 2e4, -5e4], dtype)[:, None] * np.ones((1, n_features), dtype)
+    weights = np.array([0.3, 0.3, 0.4, 0.0], dtype)  # the nearest is absent
+    mixture = jaxgmm.make_mixture(weights, means, covs.astype(dtype), covariance_type=family)
+    x = far * np.array([-1, 1, -1e3, 1e3, 1e-3], dtype)[:, None] * np.ones((1, n_features), dtype)
+    nearest = np.array([0, 2, 0, 2, 2])
+    np.testing.assert_array_equal(jaxgmm.predict(mixture, x), nearest)
+    np.testing.assert_array_equal(jaxgmm.responsibilities(mixture, x), np.eye(4)[nearest])
+    np.testing.assert_array_equal(jaxgmm.uncertainty(mixture, x), 0.0)
+    # With one covariance the log-odds are linear in the row.
+    along = n_features * x[:, :1].astype(np.float64) * (means[:3, 0] - means[nearest, :1]).astype(np.float64)
+    np.testing.assert_allclose(jaxgmm.log_responsibilities(mixture, x)[:, :3], along, rtol=1e-5)
+    if n_features > 1:
+        for row, k in zip(x[:2], nearest, strict=False):
+            np.testing.assert_array_equal(jaxgmm.condition(mixture, [2, 0], row[:2]).weights, np.eye(4)[k])
+
+
+def test_rows_beyond_the_square_weigh_widths_before_means(dtype):
+    """By residuals in NumPy's widest floats: all of a row's log-odds, where the rounding of squares leaves them."""
+    rng = np.random.default_rng(0)
+    far = 1e21 if dtype == np.float32 else 1e170
+    means = (rng.normal(size=(6, 2)) * [[1], [1], [1e3], [1e3], [1e9], [1e9]]).astype(dtype)
+    scales = np.array([1.0, 1.0, 2.0, 2.0, 2.0, 1e-3], dtype)
+    mixture = jaxgmm.make_mixture(
+        np.full(6, 1 / 6, dtype), means, np.stack([scales**2] * 2, axis=1), covariance_type="diag"
+    )
+    x = (far * rng.normal(size=(40, 2)) * 10.0 ** rng.integers(0, 8, size=(40, 1))).astype(dtype)
+    # The widest are nearest by 1 − ¼ of the square, and of those the one that lies farthest along the row.
+    lead = (x.astype(np.float64) / far) @ means[2:5].astype(np.float64).T
+    np.testing.assert_array_equal(jaxgmm.predict(mixture, x), 2 + lead.argmax(axis=1))
+    spread = np.abs(np.asarray(jaxgmm.log_responsibilities(mixture, x)))
+    assert np.isfinite(spread[np.arange(40), 2 + lead.argmax(axis=1)]).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_components_have_densities_whatever_their_weights(family, dtype):
+    _, (_, means, covs) = cases.mixture(family, 4, 3, dtype)
+    weights = np.array([0.0, 1e-30, 1.0, 0.0], dtype)
+    mixture = jaxgmm.make_mixture(weights, means, covs, covariance_type=family)
+    x, _ = cases.rows(90, dtype=dtype)
+    expected = twin(family, (np.ones(4), means, covs), x)
+    with programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 12}):
+        found = jaxgmm.log_components(mixture, x)
+    rtol = tolerance(dtype)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=10 * rtol)
+    joint = jaxgmm.log_joint(mixture, x)[:, 1:3] - mixture.log_weights[None, 1:3]
+    np.testing.assert_allclose(found[:, 1:3], joint, rtol=10 * rtol, atol=100 * rtol)
+    # About the components' own means nothing is lost where all of them lie far from the origin, or from each other.
+    away = dtype(2.0**12) * np.ones(3, dtype)
+    offset = jaxgmm.affine(mixture, dtype(1), away)
+    np.testing.assert_allclose(jaxgmm.log_components(offset, x + away), expected, rtol=2e-3)
+    slopes = jax.jit(jax.grad(lambda m, x: jnp.sum(jaxgmm.log_components(m, x)), argnums=(0, 1)))(mixture, x)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    np.testing.assert_array_equal(slopes[0].log_weights, 0.0)
+    far = np.full((1, 3), 1e25 if dtype == np.float32 else 1e200, dtype)
+    assert (np.asarray(jaxgmm.log_components(mixture, far)) == -np.inf).all()
+
+
+def test_a_row_too_far_from_one_component_has_the_density_of_another():
+    covs = np.array([1.3e-38, 1.0], np.float32)
+    mixture = jaxgmm.make_mixture(np.float32([0, 1]), np.float32([[0], [0]]), covs, covariance_type="spherical")
+    expected = [[-np.inf, -0.5 - 0.5 * np.log(2 * np.pi)]]
+    np.testing.assert_allclose(jaxgmm.log_components(mixture, np.float32([[1]])), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("between", [1e-3, 1e-4])
 def test_far_rows_tell_components_apart_that_lie_close_together(family, between, dtype):
     """With one covariance the log-odds are linear in the row, however far it is: rounding of squares has no part."""

@@ -26,6 +26,7 @@ QUICK = dict(n_init=1, max_iter=2)
 ROW_BY_ROW = {
     "log_prob": lambda x: jaxgmm.log_prob(MIXTURE, x),
     "log_joint": lambda x: jaxgmm.log_joint(MIXTURE, x),
+    "log_components": lambda x: jaxgmm.log_components(MIXTURE, x),
     "responsibilities": lambda x: jaxgmm.responsibilities(MIXTURE, x),
     "log_responsibilities": lambda x: jaxgmm.log_responsibilities(MIXTURE, x),
     "predict": lambda x: jaxgmm.predict(MIXTURE, x),
@@ -276,7 +277,7 @@ def test_densities_of_a_row_that_is_not_finite_spoil_that_row_alone(value):
         found, plain = np.asarray(door(spoiled(value))), np.asarray(door(X))
         np.testing.assert_array_equal(found[others], plain[others], err_msg=name)
         if name != "predict":
-            expected = -np.inf if np.isinf(value) and name in ("log_prob", "log_joint") else np.nan
+            expected = -np.inf if np.isinf(value) and name in ("log_prob", "log_joint", "log_components") else np.nan
             assert np.all((found[7] == expected) | np.isnan(found[7])), name
     for name, door in IN_ALL.items():
         assert not np.isfinite(door(spoiled(value))), name
@@ -384,6 +385,7 @@ OF_MIXTURES = {
     "affine": lambda m: jaxgmm.affine(m, 2.0),
     "total_moments": jaxgmm.total_moments,
     "unconstrain": jaxgmm.unconstrain,
+    "component_order": lambda m: jaxgmm.component_order(m, "weight"),
     **{name: lambda m, name=name: getattr(jaxgmm, name)(m, X) for name in ("log_joint", "responsibilities", "aic")},
     **{name: lambda m, name=name: getattr(jaxgmm, name)(m, X) for name in ("log_responsibilities", "uncertainty")},
     **{name: lambda m, name=name: getattr(jaxgmm, name)(m, X) for name in ("log_likelihood", "score", "icl")},
@@ -509,6 +511,12 @@ DENSITIES_OF_WEIGHTS = {
     "bic": lambda w: jaxgmm.bic(MIXTURE, X, w),
     "icl": lambda w: jaxgmm.icl(MIXTURE, X, w),
 }
+COUNTS_OF_ROWS = {
+    "aic": lambda n: jaxgmm.aic(MIXTURE, X, n=n),
+    "bic": lambda n: jaxgmm.bic(MIXTURE, X, n=n),
+    "icl": lambda n: jaxgmm.icl(MIXTURE, X, n=n),
+    "select": lambda n: jaxgmm.select(KEY, X, [1], n=n),
+}
 BAD_WEIGHTS = [-1.0, np.nan, np.inf]
 
 
@@ -561,6 +569,20 @@ def test_a_bad_weight_makes_nan_of_a_density(door, bad):
         value = answer[1] if door == "e_step" else answer
         assert np.isnan(value)
         assert door != "e_step" or np.isnan(answer[0].mass).all()
+
+
+@pytest.mark.parametrize("door", COUNTS_OF_ROWS)
+def test_a_criterion_asks_for_a_number_of_rows(door):
+    for bad in (0, 0.5, -3, np.nan, np.inf):
+        with pytest.raises(ValueError, match="n must be finite and at least 1, a number of rows, not"):
+            COUNTS_OF_ROWS[door](bad)
+    for bad in ("20", [20.0, 20.0]):
+        with pytest.raises(TypeError, match="n must be a number, not"):
+            COUNTS_OF_ROWS[door](bad)
+    if door != "select":
+        compiled = jax.jit(COUNTS_OF_ROWS[door])
+        np.testing.assert_allclose(compiled(len(X)), COUNTS_OF_ROWS[door](None), rtol=1e-6)
+        assert all(np.isnan(compiled(bad)) for bad in (0.5, -3.0, np.nan, np.inf))
 
 
 def test_one_bad_weight_leaves_the_other_fits_of_a_vmap_alone():

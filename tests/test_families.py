@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import functools
 import pickle
 import types
 
@@ -225,3 +226,73 @@ def test_mixture_is_a_plain_pytree(family, dtype):
     assert jax.tree.structure(jax.tree.map(lambda leaf: leaf, mixture)) == jax.tree.structure(mixture)
     with pytest.raises(dataclasses.FrozenInstanceError):
         mixture.means = means
+
+
+def halves(n_rows, n_components=2):
+    return np.eye(n_components)[np.arange(n_rows) % n_components]
+
+
+SINGULAR = "the covariance of component {} is singular, so that its density has no bound: "
+SHARED = "the covariance that all components share is singular, so that its density has no bound: "
+REMEDY = r". Give a prior such as prior=jaxgmm.Ridge\(1e-3\), a covariance_type of fewer parameters, or fewer columns"
+
+
+def test_classes_without_a_covariance_are_refused(dtype):
+    rng = np.random.default_rng(0)
+    few, wide, flat = (rng.normal(size=shape).astype(dtype) for shape in ((6, 5), (100, 128), (40, 3)))
+    twice, level, two = flat.copy(), flat.copy(), np.repeat(flat[:2], 20, axis=0)[np.arange(40) * 20 % 39]
+    twice[:, 2] = 2 * twice[:, 0] + 1
+    flat[1::2, 1] = level[:, 1] = 3
+    constant = r"column \d is constant in it to rounding"
+    for x, family, message in (
+        (few, "full", SINGULAR.format(0) + "it has a spread in only 2 of 5 directions"),
+        (few, "tied", SHARED + "it has a spread in only 4 of 5 directions"),
+        (few, "diag", None),
+        (flat, "full", SINGULAR.format(1) + constant),
+        (flat, "tied", None),
+        (flat, "diag", SINGULAR.format(1) + constant),
+        (flat, "spherical", None),
+        (level, "tied", SHARED + constant),
+        (twice, "full", SINGULAR.format(0) + "it has a spread in only 2 of 3 directions"),
+        (twice, "diag", None),
+        (two, "spherical", SINGULAR.format(0) + constant),
+        (wide, "full", SINGULAR.format(0) + "it has a spread in only 99 of 128 directions"),
+    ):
+        resp = halves(len(x), 1 if x is wide else 2)
+        fit = functools.partial(jaxgmm.from_responsibilities, x, resp, covariance_type=family)
+        if message is not None:
+            with pytest.raises(ValueError, match=message + REMEDY):
+                fit()
+        healed = fit() if message is None else fit(prior=jaxgmm.Ridge(1e-3))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(healed))
+    with pytest.raises(ValueError, match=r"Give a stronger prior than Ridge\(strength=None\), a covariance_type"):
+        jaxgmm.from_responsibilities(few, halves(6), prior=jaxgmm.Ridge())
+    traced = jax.jit(lambda x: jaxgmm.from_responsibilities(x, halves(40)))(flat)
+    assert np.isfinite(traced.covs.cholesky[0]).all() and np.isnan(traced.covs.cholesky[1]).all()
+    assert np.isnan(jaxgmm.log_prob(traced, flat)).all()
+
+
+def test_columns_without_a_spread_are_named():
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    x[::2, 1] = 3
+    with pytest.raises(ValueError, match=r"component 0 is singular, .*column 1 \('flipper'\) is constant in it"):
+        jaxgmm.from_responsibilities(pandas.DataFrame(x, columns=["bill", "flipper"]), halves(40))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_m_step_without_a_maximum_is_refused(family, dtype):
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(dtype)
+    wide, _ = cases.mixture(family, dtype=dtype)
+    moments, _ = jaxgmm.e_step(wide, x)
+    kept = np.array([1, 0, 1], dtype)
+    flat = jax.tree.map(lambda leaf: leaf * kept.reshape(-1, *[1] * (leaf.ndim - 1)), moments.scatter)
+    flat = 0 * flat if family == "tied" else flat
+    spoiled = moments._replace(scatter=flat)
+    message = "covariance that all" if family == "tied" else "covariance of component 1 is singular"
+    with pytest.raises(ValueError, match=message):
+        jaxgmm.m_step(spoiled, family)
+    assert np.isfinite(jaxgmm.log_prob(jaxgmm.m_step(spoiled, family, prior=jaxgmm.Ridge(1e-2)), x)).all()
+    factors = jax.jit(lambda moments: jaxgmm.m_step(moments, family))(spoiled).covs
+    lost = np.isnan(jax.tree.leaves(factors)[0]).reshape(factors.count, -1)
+    np.testing.assert_array_equal(lost.all(axis=1), [True] if family == "tied" else [False, True, False])

@@ -15,15 +15,15 @@ from jaxgmm._face import DOORS
 
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
-    ["shapes", "arrays", "tables", "progress", "_types", "_linalg", "factors", "forward"],
+    ["shapes", "arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors", "forward"],
     ["_protocols", "centring", "checks", "fitted", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
-    ["families", "kernels", "parameters"],
+    ["parts", "families", "kernels", "parameters"],
     ["passes", "expectation", "data", "pairs", "collapse", "sampling", "algebra"],
-    ["density", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
+    ["density", "likelihood", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
     ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
-    ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
-    ["halving", "restarts", "fitting"],
-    ["selection"],
+    ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap", "relabelling"],
+    ["halving", "restarts", "verification", "fitting"],
+    ["candidates", "selection"],
     ["persistence", "distributions"],
     ["_version", "_face", "__init__"],
     ["sklearn", "plotting", "numpyro", "distrax", "tfp"],
@@ -40,11 +40,11 @@ EXTRAS = {
 """Doors to other libraries: nothing imports them but the user, and they alone import an extra at the top."""
 
 PUBLIC = """
-    Mixture Moments make_mixture project from_responsibilities log_prob log_joint responsibilities
+    Mixture Moments make_mixture project from_responsibilities log_prob log_joint log_components responsibilities
     log_responsibilities predict uncertainty log_likelihood score sample e_step m_step EM Accelerated Gradient
     unconstrain constrain Params log_det_jacobian Ridge run fit FitResult Status initialize n_parameters aic bic icl
-    select Selection marginal condition affine total_moments solution standard_errors bootstrap influence
-    sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
+    select Selection relabel component_order marginal condition affine total_moments solution standard_errors
+    bootstrap influence sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
     cauchy_schwarz_divergence wasserstein save load Report
 """.split()
 

@@ -10,7 +10,7 @@ from jaxgmm import EM, Gradient, Ridge
 from tests import cases
 
 # Under this check JAX keeps nothing that it compiled.
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.exhaustive
 
 MIXTURE, X, WEIGHTS = cases.drawn_rows("full", n_rows=40, n_components=2, n_features=2, dtype=np.float32)
 OTHER, _ = cases.mixture("diag", 2, 2, np.float32)

@@ -388,6 +388,7 @@ SELECTION = Selection(
         candidate(2, "tied", 16.0),
         candidate(1, "tied", 20.0),
         candidate(1, "spherical", 9000.0),
+        Candidate(1, "diag", 1, skipped="the same model as 'full'"),
     ),
     "bic",
 )

@@ -259,7 +259,11 @@ def test_an_m_step_keeps_the_datas_mean_and_covariance(family):
         assume((weight > 0).sum() >= 3)
         shares = shares + (shares.sum(axis=1) == 0)[:, None]
         resp = shares / shares.sum(axis=1, keepdims=True)
-        mixture = jaxgmm.from_responsibilities(x, resp, weight, covariance_type=family)
+        try:
+            mixture = jaxgmm.from_responsibilities(x, resp, weight, covariance_type=family)
+        except ValueError as error:
+            assert "is singular, so that its density has no bound" in str(error)
+            return
         mean, covariance = (np.asarray(a) for a in jaxgmm.total_moments(mixture))
         np.testing.assert_allclose(mean, np.average(x, axis=0, weights=weight), atol=100 * EPS * 8)
         wanted = np.cov(x.T, aweights=weight, ddof=0)

@@ -129,17 +129,18 @@ def stacked(n_restarts, family):
 
 
 def test_the_plan_follows_from_shapes(monkeypatch):
-    assert halving.plan(stacked(1, "full"), 10**9) == ()
-    assert halving.plan(stacked(R, "full"), 100) == (halving.Stage(SHORT, 2),)
+    assert halving.plan(stacked(1, "full"), 10**9, 3) == ()
+    assert halving.plan(stacked(R, "full"), 100, 3) == (halving.Stage(SHORT, 2),)
     monkeypatch.setattr(halving, "_HALVING_WORK", R * 100 * 3 * 9)
-    assert halving.plan(stacked(R, "tied"), 100) and not halving.plan(stacked(R, "full"), 99)
-    assert halving.plan(stacked(R, "full"), 50, n_fits=2) and not halving.plan(stacked(R, "full"), 33, n_fits=3)
-    assert halving.plan(stacked(R, "diag"), 300) and not halving.plan(stacked(R, "diag"), 299)
+    assert halving.plan(stacked(R, "tied"), 100, 3) and not halving.plan(stacked(R, "full"), 99, 3)
+    assert not halving.plan(stacked(R, "full"), 149, 2), "a spare component is no work that `fit` would have"
+    assert halving.plan(stacked(R, "full"), 150, 2)
+    assert halving.plan(stacked(R, "diag"), 300, 3) and not halving.plan(stacked(R, "diag"), 299, 3)
 
 
 def test_padding_plans_the_same(blobs, dtype, monkeypatch):
     x = np.concatenate([blobs[0], np.full((7, 2), 1e3)]).astype(dtype)
     planned = []
-    monkeypatch.setattr(fitting, "plan", lambda climbs, n_rows, n_fits: (planned.append(n_rows), ())[1])
+    monkeypatch.setattr(fitting, "plan", lambda climbs, n_rows, n_components: (planned.append(n_rows), ())[1])
     fit(x, sample_weight=np.repeat([1.0, 0.0], [400, 7]), n_init=1, max_iter=1)
     assert planned == [400]

@@ -155,6 +155,18 @@ def test_whole_weights_are_repeated_rows():
         plain.fit(x, sample_weight=np.ones(3))
 
 
+def test_weights_that_are_no_counts_are_kishs_number_of_rows():
+    x, weights = rows()
+    model = GaussianMixture(2, random_state=0, max_iter=5, tol=10).fit(x)
+    kish = weights.sum() ** 2 / (weights**2).sum()
+    scaled = weights * kish / weights.sum()
+    for criterion in (model.aic, model.bic):
+        with pytest.warns(UserWarning, match="sums to 1 over 200 rows, so it holds no counts") as caught:
+            found = criterion(x, weights / weights.sum())
+        assert len(caught) == 1 and caught[0].filename == __file__
+        np.testing.assert_allclose([found, criterion(x, weights, n=kish)], criterion(x, scaled), rtol=1e-10)
+
+
 def test_functions_are_the_librarys():
     x, weights = rows()
     model = GaussianMixture(3, random_state=0).fit(x, sample_weight=weights)

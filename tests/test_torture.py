@@ -11,7 +11,7 @@ from experiments.torture.problems import CASES, LARGE, clusters
 from experiments.torture.verdicts import TOLERANCE, judge
 from tests.conftest import X64
 
-pytestmark = pytest.mark.torture
+pytestmark = pytest.mark.exhaustive
 
 FAMILIES = ("full", "tied", "diag", "spherical")
 DTYPES = (np.float32, np.float64) if X64 else (np.float32,)

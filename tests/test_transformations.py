@@ -18,7 +18,7 @@ from jaxgmm import EM, Ridge
 from tests import cases
 from tests.cases import FAMILIES
 
-pytestmark = [pytest.mark.needs_x64, pytest.mark.matrix]
+pytestmark = [pytest.mark.needs_x64, pytest.mark.exhaustive]
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "transformations.md"
 COLUMNS = ("jit and vmap", "jvp", "grad", "vmap of grad", "hessian")
@@ -29,11 +29,20 @@ fast = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_le
 """A program that runs once is worth no optimisation."""
 
 
-def arrays(m):
-    """A mixture's parameters in scikit-learn's shapes."""
-    diagonal = jnp.diagonal(m.covariances, axis1=1, axis2=2)
-    shapes = {"full": m.covariances, "tied": m.covariances[0], "diag": diagonal, "spherical": diagonal[:, 0]}
+def arrays(m, matrices=None):
+    """A mixture's parameters in scikit-learn's shapes; with other matrices, (K, D, D), in place of its covariances."""
+    matrices = m.covariances if matrices is None else matrices
+    diagonal = jnp.diagonal(matrices, axis1=1, axis2=2)
+    shapes = {"full": matrices, "tied": matrices[0], "diag": diagonal, "spherical": diagonal[:, 0]}
     return m.weights, m.means, shapes[m.covariance_type]
+
+
+def roots_of(m):
+    """Lower triangular factors, (K, D, D), that the covariances' entries make in closed form for D = 2."""
+    (a, _), (b, c) = jnp.moveaxis(m.covariances, 0, -1)
+    first = jnp.sqrt(a)
+    rows = [[first, 0 * a], [b / first, jnp.sqrt(c - b**2 / a)]]
+    return jnp.moveaxis(jnp.array(rows), -1, 0)
 
 
 def solved(m, x, w):
@@ -44,6 +53,7 @@ def solved(m, x, w):
 FUNCTIONS = {
     "log_prob": lambda m, x, w: jaxgmm.log_prob(m, x),
     "log_joint": lambda m, x, w: jaxgmm.log_joint(m, x),
+    "log_components": lambda m, x, w: jaxgmm.log_components(m, x),
     "responsibilities": lambda m, x, w: jaxgmm.responsibilities(m, x),
     "log_responsibilities": lambda m, x, w: jaxgmm.log_responsibilities(m, x),
     "uncertainty": lambda m, x, w: jaxgmm.uncertainty(m, x),
@@ -61,7 +71,16 @@ FUNCTIONS = {
         jax.vmap(lambda unit: jaxgmm.e_step(m, unit * x, w)[0])(jnp.asarray([1.0, 2.0]))
     ),
     "merge": lambda m, x, w: jaxgmm.merge(jaxgmm.e_step(m, x, w)[0], jaxgmm.e_step(m, 2 * x)[0]),
-    "make_mixture": lambda m, x, w: jaxgmm.make_mixture(*arrays(m), covariance_type=m.family),
+    "make_mixture": lambda m, x, w: [
+        jaxgmm.make_mixture(*arrays(m), covariance_type=m.family),
+        jaxgmm.make_mixture(
+            means=m.means, logits=3 * m.log_weights, scale_tril=arrays(m, roots_of(m))[2], covariance_type=m.family
+        ),
+        jaxgmm.make_mixture(
+            means=m.means, log_weights=m.log_weights, precisions=arrays(m)[2], covariance_type=m.family
+        ),
+    ],
+    "relabel": lambda m, x, w: jaxgmm.relabel(m, jnp.array([1, 0])),
     "project": lambda m, x, w: [jaxgmm.project(m, name) for name in ("tied", "spherical")],
     "marginal": lambda m, x, w: jaxgmm.marginal(m, [1]),
     "condition": lambda m, x, w: jaxgmm.condition(m, [1], x[0, :1]),

@@ -10,12 +10,12 @@ import pytest
 from scipy import linalg, optimize
 
 import jaxgmm
-from jaxgmm.transport import _solve, wasserstein
+from jaxgmm.transport import cheapest_plan, wasserstein
 from tests import cases
 from tests.cases import tolerance
 
 PAIRS = [("full", "diag"), ("tied", "full"), ("diag", "spherical"), ("spherical", "tied")]
-solve = jax.jit(_solve)
+solve = jax.jit(cheapest_plan)
 slopes = jax.jit(jax.value_and_grad(lambda p, q: wasserstein(p, q).distance, argnums=(0, 1)))
 
 

@@ -6,11 +6,11 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxgmm._protocols import Covariances
 from jaxgmm.covariances import Dense
-from jaxgmm.factors import cholesky, safe_cholesky
+from jaxgmm.factors import asymmetric, cholesky, inverse_lower, safe_cholesky
 from jaxgmm.moments import DENSE, POOLED, Statistic
 from jaxgmm.priors import Penalty
 
@@ -66,10 +66,37 @@ class DenseFamily:
         matrix = (n_features, n_features)
         return matrix if self.shared else (n_components, *matrix)
 
+    def factors_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        """Shape of the factors that `Dense` holds: (K, D, D), or (1, D, D) where shared."""
+        return (1 if self.shared else n_components, n_features, n_features)
+
     def from_array(self, covariances: Array) -> Dense:
-        """From covariances as scikit-learn holds them; NaN where not positive definite."""
-        matrices = covariances[None] if self.shared else covariances
-        return Dense(cholesky((matrices + jnp.swapaxes(matrices, -2, -1)) / 2))
+        """From covariances as scikit-learn holds them; NaN where not symmetric or not positive definite."""
+        return Dense(cholesky(self._symmetric(covariances)))
+
+    def from_scale_tril(self, factors: Array) -> Dense:
+        """From lower triangular L with Σ = L Lᵀ, in the shape of covariances; NaN for any other matrix."""
+        matrices = factors[None] if self.shared else factors
+        diagonal = jnp.diagonal(matrices, axis1=-2, axis2=-1)
+        lower = jnp.all(jnp.triu(matrices, 1) == 0, axis=(-2, -1)) & jnp.all(diagonal > 0, axis=-1)
+        sound = lower & jnp.all(jnp.isfinite(matrices), axis=(-2, -1))
+        return Dense(jnp.where(sound[:, None, None], jnp.tril(matrices), jnp.nan))
+
+    def from_precisions(self, precisions: Array) -> Dense:
+        """From Σ⁻¹, in the shape of covariances; NaN where not symmetric or not positive definite.
+
+        With rows and columns in reverse, the lower factor of Σ⁻¹ is an upper U with Σ⁻¹ = U Uᵀ, and L = U⁻ᵀ: no
+        covariance is formed, and nothing is factored twice.
+        """
+        reverse = cholesky(self._symmetric(precisions)[:, ::-1, ::-1])
+        return Dense(inverse_lower(jnp.swapaxes(reverse[:, ::-1, ::-1], -2, -1)))
+
+    def _symmetric(self, matrices: Array) -> Array:
+        """Matrices (n, D, D) without what rounding leaves of asymmetry; NaN where there is more of it."""
+        matrices = matrices[None] if self.shared else matrices
+        other = jnp.swapaxes(matrices, -2, -1)
+        apart = lax.stop_gradient(jnp.any(asymmetric(matrices, float(jnp.finfo(matrices.dtype).eps)), axis=(-2, -1)))
+        return jnp.where(apart[:, None, None], jnp.nan, (matrices + other) / 2)
 
 
 FULL = DenseFamily("full", DENSE)

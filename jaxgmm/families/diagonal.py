@@ -55,10 +55,25 @@ class DiagonalFamily:
         """Shape of covariances as scikit-learn holds them."""
         return (n_components,) if self.statistic == SCALAR else (n_components, n_features)
 
+    def factors_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        """Shape of the scales that `Diagonal` holds: (K, D), or (K, 1) where the columns share one."""
+        return (n_components, 1 if self.statistic == SCALAR else n_features)
+
     def from_array(self, covariances: Array) -> Diagonal:
-        """From variances as scikit-learn holds them; NaN where negative."""
-        variances = covariances[:, None] if self.statistic == SCALAR else covariances
-        return Diagonal(jnp.sqrt(variances))
+        """From variances as scikit-learn holds them; NaN where not positive and finite."""
+        return Diagonal(jnp.sqrt(self._positive(covariances)))
+
+    def from_scale_tril(self, factors: Array) -> Diagonal:
+        """From standard deviations, in the shape of variances; NaN where not positive and finite."""
+        return Diagonal(self._positive(factors))
+
+    def from_precisions(self, precisions: Array) -> Diagonal:
+        """From 1/σ², in the shape of variances; NaN where not positive and finite."""
+        return Diagonal(1 / jnp.sqrt(self._positive(precisions)))
+
+    def _positive(self, values: Array) -> Array:
+        values = values[:, None] if self.statistic == SCALAR else values
+        return jnp.where((values > 0) & (values < jnp.inf), values, jnp.nan)
 
 
 DIAG = DiagonalFamily("diag", DIAGONAL, scales_columns=True)

@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from jaxgmm._protocols import Covariances
 from jaxgmm._types import Mixture, Moments
+from jaxgmm.kernels.reach import too_far
 from jaxgmm.moments import DENSE, DIAGONAL, Statistic, gather
 
 
@@ -24,13 +25,17 @@ class Prepared(NamedTuple):
 
     Attributes:
         mixture: with means about zero.
-        inverse: L⁻¹, as its covariances keep it.
-        constant: log π_k − ½ (D log 2π + log|Σ_k|), (K,).
+        inverse: L⁻¹, as its covariances keep it; 0 for a component that is not there.
+        every_inverse: L⁻¹ of that too.
+        level: −½ (D log 2π + log|Σ_k|), (K,).
+        constant: log π_k + level, (K,).
         steepness: greatest |L⁻¹_ij| of each column over components that are there: |y_i| ≤ Σ_j |x_j| s_j, (D,).
     """
 
     mixture: Mixture
     inverse: Array
+    every_inverse: Array
+    level: Array
     constant: Array
     steepness: Array
 
@@ -40,26 +45,31 @@ class Joint(NamedTuple):
 
     Attributes:
         log_joint: log π_k + log N(x_c / s_c; μ_k, Σ_k), with s_c = 1 but for a far row, (K, C).
-        shrink: s_c, by how much a row too far to be squared was drawn to the centre, (C,).
-        whitened: y, (K, D, C).
+        shrink: s_c, by how much a row too far from every component to be squared was drawn to the centre, (C,).
+        whitened: y, (K, D, C); the most that can be squared, for a component too far from a row that is near another.
+        lost: which components those are, (K, C): their true log-joints count as −∞.
     """
 
     log_joint: Array
     shrink: Array
     whitened: Array
+    lost: Array
 
 
 def prepare(mixture: Mixture) -> Prepared:
     """What does not depend on the rows."""
-    inverse = mixture.covs.inverse()
+    every = inverse = mixture.covs.inverse()
     if inverse.shape[0] == mixture.n_components:
         # The rows of a component that is not there lie on it: nothing of them overflows.
         there = (mixture.log_weights > -jnp.inf) | jnp.isnan(mixture.log_weights)
         inverse = jnp.where(there.reshape(-1, *[1] * (inverse.ndim - 1)), inverse, 0.0)
     log_det = mixture.covs.log_det(mixture.n_features)
-    constant = mixture.log_weights - 0.5 * (mixture.n_features * float(np.log(2 * np.pi)) + log_det)
+    level = jnp.broadcast_to(
+        -0.5 * (mixture.n_features * float(np.log(2 * np.pi)) + log_det), mixture.log_weights.shape
+    )
     steepness = jnp.max(jnp.abs(inverse), axis=tuple(range(inverse.ndim - 1)))
-    return Prepared(mixture, inverse, constant, jnp.broadcast_to(steepness, (mixture.n_features,)))
+    steepness = jnp.broadcast_to(steepness, (mixture.n_features,))
+    return Prepared(mixture, inverse, every, level, mixture.log_weights + level, steepness)
 
 
 def farthest(dtype: Any, n_features: int) -> float:
@@ -67,11 +77,17 @@ def farthest(dtype: Any, n_features: int) -> float:
     return float(np.sqrt(jnp.finfo(dtype).max)) / (4 * n_features)
 
 
+def nearby(dtype: Any) -> float:
+    """What part of the deviations that can be squared a far row is drawn in to."""
+    return float(np.sqrt(jnp.finfo(dtype).eps))
+
+
 def joint(prepared: Prepared, columns: Array) -> Joint:
     """Log π_k + log N(x; μ_k, Σ_k), and what moments need.
 
-    A row so far away that its squared distance may overflow is drawn to the centre along its ray by s, which
-    keeps the order of the components by distance; its true log-joint counts as −∞.
+    A row so far from every component that its squared distance overflows is drawn to the centre along its ray by s,
+    which keeps the order of the components by distance; its true log-joint counts as −∞. A row that is near one stays,
+    and the components that it is too far from have no part in it.
 
     Args:
         prepared: the mixture.
@@ -80,43 +96,17 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = farthest(columns.dtype, mixture.n_features)
-    reach = jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0)
+    reach = lax.stop_gradient(jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0))
+
+    def whiten(columns: Array) -> Array:
+        return mixture.covs.whiten(prepared.inverse, mixture.means, columns)
+
+    alone, lost = too_far(whiten, columns, limit, prepared.constant, reach > 1)
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
-    nearby = limit * float(np.sqrt(jnp.finfo(columns.dtype).eps))
-    shrink = lax.stop_gradient(jnp.where(reach > 1, reach * nearby, 1.0))
-    whitened = mixture.covs.whiten(prepared.inverse, mixture.means, columns / shrink[None, :])
+    shrink = jnp.where(alone, reach * limit * nearby(columns.dtype), 1.0)
+    whitened = jnp.where(lost[:, None, :], limit, whiten(columns / shrink[None, :]))
     log_joint = prepared.constant[:, None] - 0.5 * jnp.sum(whitened**2, axis=1)
-    return Joint(log_joint, shrink, whitened)
-
-
-def told_apart(prepared: Prepared, columns: Array) -> Array:
-    """Log-joints (K, C), up to a term common to a row's, that tell one component from another for far rows too.
-
-    The square of a far row's residual is rounded by eps·‖L⁻¹x‖², which hides which component is the nearer. There it is
-    multiplied out, ‖w‖² − 2 wᵀ(L⁻¹μ) + ‖L⁻¹μ‖² with w = L⁻¹x; and of the first term only what it is more than the
-    leading component's v is kept, (w − v)ᵀ(w + v): nothing, where both have one covariance.
-    """
-    covs, means = prepared.mixture.covs, prepared.mixture.means
-    seen = joint(prepared, columns)
-    square = jnp.sum(seen.whitened**2, axis=1)
-    offsets = covs.whiten(prepared.inverse, means, jnp.zeros_like(columns[:, :1]))
-    own = jnp.sum(offsets**2, axis=1)
-    # Thrice as far from the mean as the mean is from the centre: multiplied out, the square is rounded no more.
-    beyond = lax.stop_gradient(square > 9 * jnp.maximum(own, 64.0))
-    leads = jnp.arange(square.shape[0])[:, None] == jnp.argmax(seen.log_joint, axis=0)[None, :]
-    far = jnp.any(leads & beyond, axis=0)
-
-    def multiplied_out() -> Array:
-        points = covs.whiten(prepared.inverse, jnp.zeros_like(means), columns / seen.shrink[None, :])
-        # Made once: a product fused into its difference from another is rounded otherwise than that.
-        points = lax.optimization_barrier(points)
-        lead = jnp.sum(jnp.where(leads[:, None, :], points, 0.0), axis=0, keepdims=True)
-        beside = jnp.sum((points - lead) * (points + lead), axis=1) + (2 * jnp.sum(points * offsets, axis=1) + own)
-        common = jnp.sum(lead**2, axis=1)
-        told = prepared.constant[:, None] - 0.5 * jnp.where(beyond, beside, square - common)
-        return jnp.where(far[None, :], told, seen.log_joint)
-
-    return lax.cond(jnp.any(far), multiplied_out, lambda: seen.log_joint)
+    return Joint(log_joint, shrink, whitened, lost)
 
 
 def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic: Statistic) -> Moments:

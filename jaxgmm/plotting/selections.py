@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from jaxgmm.candidates import Selection
 from jaxgmm.criteria import check_criterion
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes
-from jaxgmm.selection import Selection
 
 _MARKS = "osD^vP<>ph8d"
 
@@ -44,7 +44,7 @@ def criteria(
     best = Selection(selection.candidates, criterion).best
     lowest = getattr(best, criterion)
     bottom, top = _frame(selection, criterion, lowest)
-    families = list(dict.fromkeys(candidate.covariance_type for candidate in selection))
+    families = list(dict.fromkeys(c.covariance_type for c in selection if np.isfinite(getattr(c, criterion))))
     collapsed = False
     ax = as_axes(ax)
     for place, (family, colour) in enumerate(zip(families, palette(len(families)), strict=True)):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from sklearn.mixture import GaussianMixture
 
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
 from jaxgmm.arrays import float_dtype
@@ -17,6 +18,11 @@ from jaxgmm.initialise import initialize
 from jaxgmm.sklearn.conversion import arrays_of
 from jaxgmm.sklearn.regularisation import method_of
 from jaxgmm.sklearn.starts import METHODS, Given, as_given, start_from
+
+CONSTRAINTS: dict[str, Any] = GaussianMixture._parameter_constraints | {
+    "reg_covar": [*GaussianMixture._parameter_constraints["reg_covar"], None]
+}
+"""What scikit-learn asks of its estimator's parameters, and a `reg_covar` of None."""
 
 WARNINGS: dict[Any, str] = {
     Status.MAX_ITER: "The best start had not converged after max_iter iterations: raise max_iter or tol.",

@@ -11,16 +11,16 @@ import numpy as np
 from jax import Array
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture as ScikitLearns
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm._types import Status
 from jaxgmm.checks import as_count
 from jaxgmm.criteria import aic, bic
-from jaxgmm.density import log_prob, predict, responsibilities, score
+from jaxgmm.density import log_prob, predict, responsibilities
+from jaxgmm.likelihood import score
 from jaxgmm.sampling import sample
-from jaxgmm.sklearn.climbs import WARNINGS, attributes_of, climbed
+from jaxgmm.sklearn.climbs import CONSTRAINTS, WARNINGS, attributes_of, climbed
 from jaxgmm.sklearn.conversion import from_sklearn
 from jaxgmm.sklearn.rows import bucket, in_bucket, readable
 from jaxgmm.weights import as_weights
@@ -46,9 +46,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         feature_names_in_: names of the columns, (D,), where X is a table and they are strings.
     """
 
-    _parameter_constraints = ScikitLearns._parameter_constraints | {
-        "reg_covar": [*ScikitLearns._parameter_constraints["reg_covar"], None]
-    }
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(
         self,
@@ -192,29 +190,31 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._of_all(score, X, sample_weight)
 
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
+    def aic(self, X: Any, sample_weight: Any = None, *, n: float | None = None) -> float:
         """Akaike's information criterion; lower is better.
 
         Args:
             X: rows, (N, D).
-            sample_weight: non-negative weights, (N,).
+            sample_weight: non-negative weights, (N,); `jaxgmm.bic` says what those that are no counts count as.
+            n: how many rows the data count as.
 
         Returns:
             −2ℓ + 2p.
         """
-        return self._of_all(aic, X, sample_weight)
+        return self._of_all(aic, X, sample_weight, n=n)
 
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
+    def bic(self, X: Any, sample_weight: Any = None, *, n: float | None = None) -> float:
         """Bayesian information criterion; lower is better.
 
         Args:
             X: rows, (N, D).
-            sample_weight: non-negative weights, (N,).
+            sample_weight: non-negative weights, (N,); `jaxgmm.bic` says what those that are no counts count as.
+            n: how many rows the data count as.
 
         Returns:
-            −2ℓ + p log Σw.
+            −2ℓ + p log n.
         """
-        return self._of_all(bic, X, sample_weight)
+        return self._of_all(bic, X, sample_weight, n=n)
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Draw rows.
@@ -248,11 +248,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with jax.enable_x64(True):
             return np.asarray(function(from_sklearn(self), in_bucket(x)))[: len(x)]
 
-    def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: Any) -> float:
+    def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: Any, **options: Any) -> float:
         """A function of a mixture, rows and weights."""
         x, weights = self._asked(X, sample_weight)
         with jax.enable_x64(True):
-            return float(function(from_sklearn(self), in_bucket(x), in_bucket(weights)))
+            return float(function(from_sklearn(self), in_bucket(x), in_bucket(weights), **options))
 
     def _asked(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)

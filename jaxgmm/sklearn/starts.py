@@ -80,11 +80,10 @@ def start_from(given: Given, drawn: Mixture | None, family: Family) -> Mixture:
             precisions = arrays["precisions_"][order] if own else arrays["precisions_"]
     assert weights is not None and means is not None and precisions is not None
     try:
-        # Precisions are symmetric and positive definite where covariances are.
-        make_mixture(weights, means, precisions, covariance_type=family)
+        make_mixture(weights, means, precisions=precisions, covariance_type=family)
     except ValueError as error:
         named = [name for name, part in zip(Given._fields, given, strict=True) if part is not None]
-        raise ValueError(f"{', '.join(named)}: {str(error).replace('covariances', 'precisions')}") from None
+        raise ValueError(f"{', '.join(named)}: {error}") from None
     return mixture_of(weights, means, _roots(precisions, family), family)
 
 
