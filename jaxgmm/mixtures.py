@@ -163,7 +163,9 @@ def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
         return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], spare, axis=0)])
 
     log_weights = jnp.pad(mixture.log_weights, (0, spare), constant_values=-jnp.inf)
-    own = mixture.covs.count == mixture.n_components
+    # Of one component the count of covariances does not tell whether others would share its own.
+    n_padded = mixture.n_components + spare
+    own = mixture.family.factors_shape(n_padded, mixture.n_features)[0] == n_padded
     covs = jax.tree.map(padded, mixture.covs) if own else mixture.covs
     return Mixture(log_weights, padded(mixture.means), covs, mixture.family)
 
