@@ -197,8 +197,10 @@ def test_rows_too_far_to_be_squared_keep_their_order(family, dtype):
     mixture, *_ = apart(family, dtype)
     prepared = whitened.prepare(mixture)
     towards = np.array([1.0, -0.5, 0.25], dtype)
-    slopes = np.abs(towards) @ np.asarray(prepared.steepness)
-    edge = float(np.sqrt(np.finfo(dtype).max)) / (4 * 3) / float(slopes)
+    slopes, inverse = np.abs(towards) @ np.asarray(prepared.steepness), np.asarray(prepared.inverse)
+    residuals = inverse @ towards if inverse.ndim == 3 else inverse * towards
+    # Beyond it the row is too far from every component.
+    edge = float(np.sqrt(np.finfo(dtype).max)) / (4 * 3) / float(np.abs(residuals).max(axis=1).min())
     distances = edge * np.array([0.999, 1.001, 1e3, 1e15])
     columns = jnp.asarray(towards[:, None] * distances[None, :], dtype)
     seen = jax.jit(whitened.joint)(prepared, columns)
