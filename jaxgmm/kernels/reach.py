@@ -15,7 +15,7 @@ def too_far(
 ) -> tuple[Array, Array]:
     """Which of the candidates are too far from all components that are there, and from which the others are.
 
-    A loop of one turn or none: under `vmap` too nothing is whitened where there is no candidate. Held in derivatives.
+    A loop of one turn or none: under `vmap` too nothing is whitened where there is no candidate.
 
     Args:
         whiten: residuals (K, D, C) of columns (D, C).
@@ -27,12 +27,11 @@ def too_far(
     Returns:
         Rows that are too far from all, (C,), and components that a row near another is too far from, (K, C).
     """
-    constant, columns = lax.stop_gradient((constant, columns))
     there = (constant != -jnp.inf)[:, None]
 
     def look(held: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         still, candidates, _ = held
-        beyond = ~jnp.all(jnp.abs(lax.stop_gradient(whiten(columns))) <= limit, axis=1)
+        beyond = ~jnp.all(jnp.abs(whiten(columns)) <= limit, axis=1)
         near = jnp.any(there & ~beyond, axis=0)
         return still & ~still, candidates & ~near, beyond & (candidates & near)[None, :]
 

@@ -96,15 +96,18 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
     mixture = prepared.mixture
     chex.assert_shape(columns, (mixture.n_features, None))
     limit = farthest(columns.dtype, mixture.n_features)
-    reach = lax.stop_gradient(jnp.sum(jnp.abs(columns) / limit * prepared.steepness[:, None], axis=0))
+    # Nothing of the loop may have a slope: JAX has no second derivative of one in reverse.
+    held, still = lax.stop_gradient((prepared, columns))
+    reach = jnp.sum(jnp.abs(still) / limit * held.steepness[:, None], axis=0)
 
     def whiten(columns: Array) -> Array:
-        return mixture.covs.whiten(prepared.inverse, mixture.means, columns)
+        return held.mixture.covs.whiten(held.inverse, held.mixture.means, columns)
 
-    alone, lost = too_far(whiten, columns, limit, prepared.constant, reach > 1)
+    alone, lost = too_far(whiten, still, limit, held.constant, reach > 1)
     # Drawn in to 1/√eps standard deviations, where rounding of the square still tells one mean from another.
     shrink = jnp.where(alone, reach * limit * nearby(columns.dtype), 1.0)
-    whitened = jnp.where(lost[:, None, :], limit, whiten(columns / shrink[None, :]))
+    whitened = mixture.covs.whiten(prepared.inverse, mixture.means, columns / shrink[None, :])
+    whitened = jnp.where(lost[:, None, :], limit, whitened)
     log_joint = prepared.constant[:, None] - 0.5 * jnp.sum(whitened**2, axis=1)
     return Joint(log_joint, shrink, whitened, lost)
 
