@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import sys
-import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +14,7 @@ from numpy.typing import ArrayLike
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
 from jaxgmm.arrays import as_numbers, is_traced
+from jaxgmm.cautions import caution
 from jaxgmm.checks import as_count, as_number
 from jaxgmm.data import as_data
 from jaxgmm.families import family_of
@@ -181,10 +179,9 @@ def count_of(weights: Any, n: Any = None) -> Count:
         with np.errstate(all="ignore"):
             found, total, n_rows = _counted(weights, n, np)
     if n is None and not is_traced(found) and abs(float(found.unit) - 1) > 1 - _REACHED:
-        warnings.warn(
+        caution(
             f"sample_weight sums to {float(total):.4g} over {int(n_rows)} rows, so it holds no counts: the criterion "
             f"takes the data as {float(found.n):.4g} rows, Kish's (Σw)² / Σw²; pass n= to say how many",
-            stacklevel=_users_frame(),
         )
     return found
 
@@ -223,11 +220,3 @@ def _asked(mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any) -> tup
         weights = as_numbers(sample_weight, "sample_weight")
     count, dtype = count_of(weights, n), mixture.means.dtype
     return mixture, data, jnp.asarray(count.n, dtype), jnp.asarray(count.unit, dtype)
-
-
-def _users_frame() -> int:
-    """The `stacklevel` of a warning that makes it name the line outside the library."""
-    here, frame, level = os.path.dirname(__file__), sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
-        frame, level = frame.f_back, level + 1
-    return level

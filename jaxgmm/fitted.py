@@ -76,15 +76,15 @@ def check_names(x: Any, fitted: Names | None, name: str = "x") -> None:
     raise ValueError(f"{found}: {rename}pass {remedy}")
 
 
-def check_same_names(p: Any, q: Any) -> None:
+def check_same_names(p: Any, q: Any, first: str = "p", second: str = "q") -> None:
     """Ask of two fits that they be of the same columns, in one order.
 
     Raises:
         ValueError: if both know names, and these differ.
     """
-    first, second = names_in(p), names_in(q)
-    if first is not None and second is not None and first != second:
-        raise ValueError(f"p was fitted to the columns {_listed(first)}, but q to {_listed(second)}")
+    here, there = names_in(p), names_in(q)
+    if here is not None and there is not None and here != there:
+        raise ValueError(f"{first} was fitted to the columns {_listed(here)}, but {second} to {_listed(there)}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxgmm._types import FitResult, Mixture
 from jaxgmm.algebra import affine, total_moments
 from jaxgmm.arrays import float_dtype, is_traced
 from jaxgmm.bootstrap import Bootstrap, summary
-from jaxgmm.fitted import as_mixture
+from jaxgmm.fitted import as_mixture, check_same_names
 from jaxgmm.observed import Parameters
 from jaxgmm.transport import cheapest_plan, squared_distances
 
@@ -55,6 +55,7 @@ def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResu
         return _own_order(held, order)
     if not isinstance(order, Mixture | FitResult):
         return _as_order(order, n_components)
+    check_same_names(mixture, order, "mixture", "order")
     reference = as_mixture(order, name="order")
     if reference.means.shape != held.means.shape:
         raise ValueError(f"order is {reference!r}, whose components cannot be matched one for one with {held!r}")

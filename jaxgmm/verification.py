@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm._types import FitResult, Mixture, Moments, Status
+from jaxgmm.cautions import caution
 from jaxgmm.covariances import Dense, Diagonal
 from jaxgmm.data import ResidualRows, Rows
 from jaxgmm.restarts import Outcome, choose, together
@@ -119,10 +119,9 @@ class _Whitening(NamedTuple):
 def warn_of_compiler() -> None:
     """Warn, once in a process, where jaxlib is a release that is known to miscompute on this platform."""
     if _JAXLIB in _BAD_RELEASES and jax.default_backend() == "cpu":
-        warnings.warn(
+        caution(
             f"jaxlib {_JAXLIB} silently miscomputes some matrix products on CPUs (jax issue 39103). jaxgmm "
             f"verifies its fits, but code beside it may be wrong: pip install 'jax!=0.10.2' 'jaxlib!=0.10.2'",
-            stacklevel=4,
         )
 
 

@@ -459,6 +459,8 @@ def test_pairs_are_of_the_same_columns(door):
         with pytest.raises(error, match=message):
             PAIRS[door](p, q)
     assert same(PAIRS[door](first, fitted), PAIRS[door](fitted, first))
+    with pytest.raises(ValueError, match=r"mixture was fitted to the columns \['a', 'b'\], but order to \['b', 'a'\]"):
+        jaxgmm.relabel(first, second)
 
 
 def test_what_is_no_point_in_unconstrained_coordinates_is_named():

@@ -15,7 +15,7 @@ from jaxgmm._face import DOORS
 
 ROOT = pathlib.Path(jaxgmm.__file__).parent
 FLOORS = [
-    ["shapes", "arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors", "forward"],
+    ["cautions", "shapes", "arrays", "tables", "progress", "zero_weights", "_types", "_linalg", "factors", "forward"],
     ["_protocols", "centring", "checks", "fitted", "weights", "chunks", "covariances", "moments", "priors", "scaling"],
     ["parts", "families", "kernels", "parameters"],
     ["passes", "expectation", "data", "pairs", "collapse", "sampling", "algebra"],

@@ -116,8 +116,9 @@ def test_few_rows_are_visited_without_a_program(monkeypatch):
 def test_a_release_that_miscomputes_is_named_once(monkeypatch):
     monkeypatch.setattr(verification, "_JAXLIB", "0.10.2")
     warn_of_compiler.cache_clear()
-    with pytest.warns(UserWarning, match=r"0\.10\.2 silently miscomputes.*pip install"):
+    with pytest.warns(UserWarning, match=r"0\.10\.2 silently miscomputes.*pip install") as seen:
         fitted("full", np.float32)
+    assert seen[0].filename == __file__, "the user's line, and none of the library's"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted("full", np.float32)
