@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -205,7 +206,13 @@ def select(
                 fit_one = functools.partial(fit_in_slots, own, table, count, weights, options, n_slots, shown, n_fits)
                 candidates.append(_candidate(fit_one, table.rows, count, weights, candidates, family, n_slots))
                 shown.end()
-    return Selection(tuple(candidates), criterion)
+    chosen = Selection(tuple(candidates), criterion)
+    if any(c.result is not None for c in chosen) and not any(c.sound for c in chosen):
+        collapsed = (
+            "every candidate that was fitted collapsed, and none is to be relied on: `fit` one of them to be told why"
+        )
+        warnings.warn(collapsed, stacklevel=2)
+    return chosen
 
 
 _SLOTS_WORK = 1 << 24

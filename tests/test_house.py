@@ -16,7 +16,7 @@ FLOORS = [
     ["families", "kernels", "parameters"],
     ["passes", "expectation", "data", "collapse", "sampling", "algebra"],
     ["density", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
-    ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
+    ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures", "causes", "given"],
     ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap"],
     ["halving", "restarts", "fitting"],
     ["selection"],
