@@ -106,8 +106,7 @@ class Accelerated:
         moved = displaced(best.mixture, direction, best.image)
         highest, proposal = jnp.maximum(state.highest, best.objective), _choose(safe, best.image, moved)
         state = AcceleratedState(best, highest, proposal, safe, points, residuals, count)
-        settled = best.gain <= rounding_gain(best.mixture, best.mass)
-        gain = jnp.where(settled, best.gain, remaining)
+        gain = jnp.where(best.gain <= 0, 0.0, remaining)
         return state, Info(best.objective, gain, jnp.ones((), jnp.int32))
 
 

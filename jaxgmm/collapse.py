@@ -11,10 +11,23 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jaxgmm._linalg import product
 from jaxgmm._types import Columns, Mixture
 from jaxgmm.arrays import Names, column_label, is_traced
 from jaxgmm.factors import eigenvalues
 from jaxgmm.priors import Penalty
+
+LEAST_ROWS = 0.999
+"""Rows of average weight below which a component has vanished: one, but for rounding."""
+
+_NEAR_FLOOR = 1.01
+"""How far above the prior's floor a variance counts as on it."""
+
+_LOW_FLOOR = 1e-6
+"""Floor, as a share of a column's variance, below which no row but those on it weighs anything to a component there."""
+
+_SHARPENINGS = 3
+"""Products with Σ⁻¹ that find its largest eigenvalue: where Σ is singular, it stands far above the others."""
 
 
 class Spectrum(NamedTuple):
@@ -38,7 +51,6 @@ class Spectrum(NamedTuple):
 def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
     """The spectrum of each distinct covariance, for data of which the columns are known."""
     n_features = mixture.n_features
-    eps = float(jnp.finfo(columns.mean.dtype).eps)
     deviations = jnp.broadcast_to(mixture.covs.deviations(), (mixture.covs.count, n_features))
     unresolved = deviations**2 <= 4 * columns.resolution()[None, :]
     relative = (deviations / jnp.sqrt(columns.unit())[None, :]) ** 2
@@ -49,7 +61,7 @@ def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
         scaled = covariances / unit[None, :, None] / unit[None, None, :]
         correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
         relative, spectrum = eigenvalues(jnp.stack([scaled, correlation]))
-        singular = spectrum <= 3 * n_features * eps
+        singular = spectrum <= _singular(mixture)
     return Spectrum(relative, singular, unresolved)
 
 
@@ -63,7 +75,7 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
     """Number of ways in which a mixture has collapsed, (); 0 for a healthy one.
 
     Counted are components with less mass than one row of average weight; directions in which a covariance is
-    the prior's but for a hundredth; and directions in which it is singular to rounding.
+    the prior's but for a hundredth, where that is not fine; and directions in which it is singular to rounding.
 
     Args:
         mixture: the mixture.
@@ -73,13 +85,56 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
     columns = penalty.columns
     mass = columns.mass * mixture.weights
     asked = mixture.n_components if n_components is None else n_components
-    vanished = (mass * columns.count < 0.999 * columns.mass) & (jnp.arange(mixture.n_components) < asked)
+    vanished = (mass * columns.count < LEAST_ROWS * columns.mass) & (jnp.arange(mixture.n_components) < asked)
     per_covariance = mass_per_covariance(mixture, columns)
-    floor = penalty.mass / jnp.where(per_covariance > 0, per_covariance + penalty.mass, 1.0)
     seen = spectrum_of(mixture, columns)
-    on_floor = seen.relative <= 1.01 * floor[:, None]
-    directions = jnp.sum(on_floor | seen.singular, axis=-1) + jnp.sum(seen.unresolved, axis=-1)
+    on_floor = seen.relative <= _NEAR_FLOOR * penalty.floor(per_covariance)[:, None]
+    counted = jnp.where(penalty.floor_is_fine, seen.singular & ~on_floor, on_floor | seen.singular)
+    unresolved = seen.unresolved & ~jnp.asarray(penalty.floor_is_fine)
+    directions = jnp.sum(counted, axis=-1) + jnp.sum(unresolved, axis=-1)
     return jnp.sum(vanished) + jnp.sum(jnp.where(per_covariance > 0, directions, 0))
+
+
+def collapsed_for_good(mixture: Mixture, penalty: Penalty) -> Array:
+    """Whether a component is so flat that none comes back from there, ().
+
+    It is flat where its correlation is singular to rounding, or its spread in columns that vary is on a floor next to
+    nothing: of a row off it, however near, its density has fallen by thousands of nats, so that it keeps the rows that
+    it has, and they keep it flat. What `n_collapsed` counts besides may pass: a component too light may grow, one on a
+    floor that is not low may rise, and in a constant column all are flat and the others go on. Cheaper, too: by no
+    spectrum, so that it can be asked at every step.
+    """
+    columns, covs, n_features = penalty.columns, mixture.covs, mixture.n_features
+    per_covariance = mass_per_covariance(mixture, columns)
+    floor = _NEAR_FLOOR * penalty.floor(per_covariance)
+    floor = jnp.where(floor <= _LOW_FLOOR, floor, 0.0)
+    varies = columns.variance > columns.resolution()
+    deviations = jnp.broadcast_to(covs.deviations(), (covs.count, n_features))
+    unit = jnp.sqrt(columns.unit())
+    if covs.mixes:
+        scales = jnp.where(varies[None, None, :], jnp.stack([jnp.broadcast_to(unit, deviations.shape), deviations]), 0)
+        flattest = 1 / _largest_eigenvalue(covs.inverse()[None] * scales[:, :, None, :])
+        flat = (flattest[0] <= floor) | (flattest[1] <= _singular(mixture))
+    else:
+        least = jnp.maximum(floor[:, None] * columns.unit()[None, :], 4 * columns.resolution()[None, :])
+        flat = jnp.any((deviations**2 <= least) & varies[None, :], axis=-1)
+    return jnp.any(flat & (per_covariance > 0)) & ~jnp.asarray(penalty.floor_is_fine)
+
+
+def _largest_eigenvalue(roots: Array) -> Array:
+    """Of AᵀA for A (..., D, D), by the power method from A's longest row; never more than it is."""
+    lengths = jnp.sum(roots**2, axis=-1, keepdims=True)
+    vector = jnp.sum(jnp.where(lengths == jnp.max(lengths, axis=-2, keepdims=True), roots, 0.0), axis=-2)
+    for _ in range(_SHARPENINGS):
+        vector = vector / jnp.sqrt(jnp.sum(vector**2, axis=-1, keepdims=True))
+        image = product("...ij,...j->...i", roots, vector)
+        vector = product("...ij,...i->...j", roots, image)
+    return jnp.sum(image**2, axis=-1)
+
+
+def _singular(mixture: Mixture) -> float:
+    """The least eigenvalue of a correlation matrix that rounding leaves any meaning."""
+    return 3 * mixture.n_features * float(jnp.finfo(mixture.means.dtype).eps)
 
 
 class Faults(NamedTuple):

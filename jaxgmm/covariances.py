@@ -97,14 +97,23 @@ class Dense:
         inverse, scatter = jnp.broadcast_to(inverse, shape), jnp.broadcast_to(scatter, shape)
         return jnp.sum(product("kij,kjl->kil", inverse, scatter) * inverse, axis=(-2, -1))
 
-    def divergence(self, other: Dense, n_features: int) -> Array:
+    def whitened_variances(self, deviations: Array) -> Array:
+        """Variances of L⁻¹v for v of independent coordinates of standard deviations d: Σ_j (L⁻¹)_ij² d_j², (K, D)."""
+        return jnp.sum((inverse_lower(self.cholesky) * deviations[:, None, :]) ** 2, axis=-1)
+
+    def divergence(self, other: Dense, n_features: int, rounding: float = 0.0) -> Array:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,).
 
-        With T = L_other⁻¹ L: Σ_{i>j} ½T_ij² + Σ_i ½(T_ii² − 1 − 2 log T_ii), free of cancellation.
+        With T = L_other⁻¹ L: Σ_{i>j} ½T_ij² + Σ_i ½(T_ii² − 1 − 2 log T_ii), free of cancellation. Left out of each
+        term is what errors of Σ make of it, Σ_ij being off by the `rounding`, relative to the deviations of i and j.
         """
         ratio = product("kij,kjl->kil", inverse_lower(other.cholesky), self.cholesky)
-        below = 0.5 * jnp.sum(jnp.tril(ratio, -1) ** 2, axis=(-2, -1))
-        return below + jnp.sum(excess(jnp.diagonal(ratio, axis1=-2, axis2=-1)), axis=-1)
+        below, on = 0.5 * jnp.tril(ratio, -1) ** 2, excess(jnp.diagonal(ratio, axis1=-2, axis2=-1))
+        if rounding:
+            error = rounding * other.whitened_variances(other.deviations())
+            below = jnp.maximum(below - 0.5 * error[:, :, None] * error[:, None, :], 0.0)
+            on = jnp.maximum(on - 0.25 * error**2, 0.0)
+        return jnp.sum(below, axis=(-2, -1)) + jnp.sum(on, axis=-1)
 
     def curvatures(self, n_features: int) -> np.ndarray:
         """Second derivatives of `divergence` along each coordinate of `displaced`, none of them mixed, (C,)."""
@@ -199,10 +208,15 @@ class Diagonal:
         inverse = self.inverse()
         return jnp.sum(scatter * inverse * inverse, axis=-1)
 
-    def divergence(self, other: Diagonal, n_features: int) -> Array:
-        """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,)."""
+    def whitened_variances(self, deviations: Array) -> Array:
+        """Variances of L⁻¹v for v of independent coordinates of standard deviations d, (K, D)."""
+        return (deviations / self.scale) ** 2
+
+    def divergence(self, other: Diagonal, n_features: int, rounding: float = 0.0) -> Array:
+        """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,), less what rounding makes of it."""
         shared = n_features // self.scale.shape[-1]
-        return shared * jnp.sum(excess(self.scale / other.scale), axis=-1)
+        terms = excess(self.scale / other.scale)
+        return shared * jnp.sum(jnp.maximum(terms - 0.25 * rounding**2, 0.0) if rounding else terms, axis=-1)
 
     def curvatures(self, n_features: int) -> np.ndarray:
         """Second derivatives of `divergence` along each coordinate of `displaced`, none of them mixed, (C,)."""

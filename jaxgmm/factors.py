@@ -129,7 +129,8 @@ def safe_cholesky(matrices: Array, floor: Array) -> Array:
 
     The factor is taken of the correlation matrix, so that it succeeds at any scale. Variances below
     `floor` are raised to it. Where the correlation is singular to rounding, 2·D·eps is added to its
-    diagonal, about what its own rounding amounts to.
+    diagonal, about what its own rounding amounts to: where it has no factor less D·eps, so that what has one is
+    not for the compiler to decide, which may round twice what stands here once.
 
     Args:
         matrices: symmetric, (..., D, D).
@@ -144,10 +145,10 @@ def safe_cholesky(matrices: Array, floor: Array) -> Array:
     eye = jnp.broadcast_to(jnp.eye(n_features, dtype=bool), matrices.shape)
     correlation = matrices / scale[..., :, None] / scale[..., None, :]
     correlation = jnp.where(eye, 1.0, correlation)
-    attempt = cholesky(lax.stop_gradient(correlation))
+    rounding = n_features * float(jnp.finfo(matrices.dtype).eps)
+    attempt = cholesky(lax.stop_gradient(jnp.where(eye, 1.0 - rounding, correlation)))
     failed = ~jnp.all(jnp.isfinite(attempt), axis=(-2, -1), keepdims=True)
-    jitter = 2 * n_features * float(jnp.finfo(matrices.dtype).eps)
-    correlation = jnp.where(eye & failed, 1.0 + jitter, correlation)
+    correlation = jnp.where(eye & failed, 1.0 + 2 * rounding, correlation)
     return cholesky(correlation) * scale[..., :, None]
 
 

@@ -11,24 +11,25 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxgmm._protocols import Algorithm, Family, Fitted
+from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
-from jaxgmm.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced
+from jaxgmm.arrays import Names, Table, as_table, float_dtype, is_traced
+from jaxgmm.causes import REMEDY, why_collapsed
+from jaxgmm.cautions import caution
 from jaxgmm.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process, keyed
 from jaxgmm.data import Rows
 from jaxgmm.em import EM
 from jaxgmm.families import family_of
 from jaxgmm.fitted import as_start
+from jaxgmm.given import given_start
 from jaxgmm.halving import plan
 from jaxgmm.initialise import as_method
-from jaxgmm.maximisation import labelled_mixture
-from jaxgmm.mixtures import project, without_spares
+from jaxgmm.mixtures import without_spares
 from jaxgmm.priors import Penalty, Ridge, settle
 from jaxgmm.progress import Callback, Progress
 from jaxgmm.restarts import Outcome, choose, climb_all, start_drawn, start_given
 from jaxgmm.scaling import Nats, Units, bucket, check_representable, standardise, to_host, weigh
 from jaxgmm.verification import verified, warn_of_compiler
-from jaxgmm.weights import check_responsibilities
 
 
 @keyed
@@ -87,10 +88,11 @@ def fit(
             the fit once more, finds another log-likelihood or optimum than the compiled passes did, both as they
             are and one start at a time by residuals: the compiler or the machine is at fault.
     """
-    options = Options(covariance_type, algorithm, prior, as_start(init, x), n_init, max_iter, tol)
-    with Progress(progress, as_callback(callback)) as shown:
-        result = fit_in_slots(key, as_table(x), n_components, sample_weight, options, n_components, shown)
-        shown.end()
+    options, table = Options(covariance_type, algorithm, prior, as_start(init, x), n_init, max_iter, tol), as_table(x)
+    result = fit_table(key, table, n_components, sample_weight, options, progress, callback)
+    if result.status is Status.COLLAPSED:
+        causes = why_collapsed(result.mixture, table.rows, sample_weight, prior, table.names)
+        caution(f"the fit collapsed, and is not to be relied on: {causes}. {REMEDY}")
     return result
 
 
@@ -104,6 +106,22 @@ class Options(NamedTuple):
     n_init: int = 20
     max_iter: int = 1000
     tol: float = 1e-6
+
+
+def fit_table(
+    key: Array,
+    table: Table,
+    n_components: int,
+    sample_weight: Any,
+    options: Options,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> FitResult:
+    """`fit`, but for the warning of a collapse."""
+    with Progress(progress, as_callback(callback)) as shown:
+        result = fit_in_slots(key, table, n_components, sample_weight, options, n_components, shown)
+        shown.end()
+    return result
 
 
 def fit_in_slots(
@@ -137,7 +155,7 @@ def fit_in_slots(
         init = as_method(init)
         starts = jax.random.split(key, n_init)
     else:
-        starts = _given_start(init, data, len(x), units, n_components, family, prior, dtype)
+        starts = given_start(init, data, len(x), units, n_components, family, prior, dtype, key)
 
     def climb(data: Rows, starts: Any) -> tuple[Outcome, Penalty]:
         if isinstance(init, str):
@@ -203,45 +221,3 @@ def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Un
     padded = np.zeros(n_rows, dtype)
     padded[: len(x)] = weights / weight_unit
     return Rows(jax.device_put(standardise(x, weights, units, dtype, n_rows)), jax.device_put(padded))
-
-
-def _given_start(
-    init: Any, data: Rows, n_rows: int, units: Units, n_components: int, family: Family, prior: Any, dtype: Any
-) -> Mixture:
-    """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1."""
-    n_features = data.n_features
-    if isinstance(init, Mixture):
-        if (init.n_components, init.n_features) != (n_components, n_features):
-            raise ValueError(
-                f"init has {init.n_components} components in {init.n_features} columns, "
-                f"but n_components is {n_components} and x has {n_features} columns"
-            )
-        mixture = units.standardise(to_host(project(init, family)))
-        mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
-    else:
-        resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights)[:n_rows] > 0)
-        resp = np.pad(resp, ((0, data.x.shape[0] - n_rows), (0, 0)))
-        mixture = labelled_mixture(data, jnp.asarray(resp, dtype), family, prior)
-    return jax.tree.map(lambda leaf: leaf[None], mixture)
-
-
-def _as_responsibilities(init: Any, n_rows: int, n_components: int, counted: np.ndarray) -> np.ndarray:
-    array = np.asarray(as_numbers(init, "init"))
-    if array.shape == (n_rows,):
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"init as labels must hold integers, not {array.dtype}")
-        beyond = (array < 0) | (array >= n_components)
-        if beyond.any():
-            row = int(np.argmax(beyond))
-            raise ValueError(f"init labels row {row} with {array[row]}, but labels run from 0 to {n_components - 1}")
-        missing = np.setdiff1d(np.arange(n_components), array[counted])
-        if missing.size:
-            raise ValueError(f"init labels no row with {missing[0]}: each of the {n_components} components needs one")
-        return np.eye(n_components)[array]
-    if array.shape != (n_rows, n_components):
-        raise ValueError(
-            f"init must be a name, a Mixture, labels ({n_rows},) or responsibilities ({n_rows}, {n_components}), "
-            f"not an array of shape {array.shape}"
-        )
-    check_responsibilities(array, counted, "init as responsibilities")
-    return array

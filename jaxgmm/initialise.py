@@ -135,10 +135,44 @@ def start(
     return _about_centres(centres, there, data, scale, family, penalty)
 
 
-def _greedy_seeds(key: Array, data: Rows, n_components: ArrayLike, n_slots: int, scale: Array) -> Array:
+@jax.jit
+def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: Any) -> Mixture:
+    """A mixture whose absent components (K,) are where a draw of k-means++ puts them after the others.
+
+    Each takes the rows that are then nearest to it, with their mean, their covariance and their share of the mass; the
+    others stay as they are, and share what is left in proportion to their weights.
+    """
+    penalty = prepare(prior, data.columns())
+    if data.x.shape[0] > draws.MOST_ROWS:
+        key_rows, key = jax.random.split(key)
+        data = draws.thinned(key_rows, data)
+    scale = units_of(penalty.columns, mixture.family).scale
+    shift = (data.x[None, :, :] - mixture.means[:, None, :]) / scale[None, None, :]
+    nearest = jnp.min(jnp.where(absent[:, None], jnp.inf, jnp.sum(shift**2, axis=-1)), axis=0)
+    nearest, n_components = jnp.where(data.weights != 0, nearest, 0.0), mixture.n_components
+    seeds = _greedy_seeds(key, data, n_components, n_components, scale, nearest)
+    place = jnp.maximum(jnp.cumsum(absent) - 1, 0)
+    centres = jnp.where(absent[:, None], seeds[place], mixture.means)
+    fresh = _about_centres(centres, jnp.ones_like(absent), data, scale, mixture.family, penalty)
+
+    def keep(new: Array, old: Array) -> Array:
+        replaced = absent if new.shape[0] == absent.shape[0] else jnp.all(absent)
+        return jnp.where(replaced.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    taken = jnp.sum(jnp.where(absent, fresh.weights, 0.0))
+    left = jax.nn.log_softmax(jnp.where(absent, -jnp.inf, mixture.log_weights)) + jnp.log1p(-jnp.minimum(taken, 1.0))
+    log_weights = jax.nn.log_softmax(jnp.where(absent, fresh.log_weights, left))
+    covs = jax.tree.map(keep, fresh.covs, mixture.covs)
+    return Mixture(log_weights, keep(fresh.means, mixture.means), covs, mixture.family)
+
+
+def _greedy_seeds(
+    key: Array, data: Rows, n_components: ArrayLike, n_slots: int, scale: Array, nearest: Array | None = None
+) -> Array:
     """Greedy k-means++ seeds, (n_slots, D): at each step the candidate that leaves the least distance.
 
-    The first `n_components` of them are the same for any `n_slots`.
+    The first `n_components` of them are the same for any `n_slots`. Where there are centres already, `nearest` has
+    the squared distances of the rows to theirs, (N,).
     """
     by_count = 2 + np.log(np.arange(1, n_slots + 1)).astype(int)
     n_candidates, most_candidates = jnp.asarray(by_count)[n_components - 1], int(by_count[-1])
@@ -164,8 +198,8 @@ def _greedy_seeds(key: Array, data: Rows, n_components: ArrayLike, n_slots: int,
     uniforms = draws.nested(jax.random.uniform, key_rest, n_slots - 1, most_candidates, n_candidates, rows.dtype)
     # The first step's candidates are one row, so that one loop, compiled once, finds all seeds.
     uniforms = jnp.concatenate([jnp.broadcast_to(uniform, (1, most_candidates)), uniforms])
-    nowhere = jnp.full(rows.shape[0], jnp.inf, rows.dtype)
-    return lax.scan(add, varying_as(nowhere, rows[0, 0] + uniforms[0, 0]), uniforms)[1]
+    begun = jnp.full(rows.shape[0], jnp.inf, rows.dtype) if nearest is None else nearest
+    return lax.scan(add, varying_as(begun, rows[0, 0] + uniforms[0, 0]), uniforms)[1]
 
 
 def _lloyd(centres: Array, there: Array, data: Rows, scale: Array) -> Array:

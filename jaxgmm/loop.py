@@ -15,7 +15,7 @@ from jaxgmm._protocols import Algorithm, Fitted
 from jaxgmm._types import FitResult, Info, Mixture, Status
 from jaxgmm.arrays import names_of
 from jaxgmm.checks import as_count, as_tolerance, check_climber
-from jaxgmm.collapse import n_collapsed
+from jaxgmm.collapse import collapsed_for_good, n_collapsed
 from jaxgmm.data import Rows, as_weighted_data, ready
 from jaxgmm.fitted import names_in
 from jaxgmm.forward import forward_only
@@ -31,6 +31,7 @@ class Climb(NamedTuple):
         n_iter: iterations so far, (); −1 before the start has been visited, which is none.
         n_passes: passes over the data so far, ().
         history: objective after each iteration, NaN ahead, (max_iter,).
+        lost: whether it has collapsed and will not recover, ().
     """
 
     state: Any
@@ -38,6 +39,7 @@ class Climb(NamedTuple):
     n_iter: Array
     n_passes: Array
     history: Array
+    lost: Array
 
 
 def run(
@@ -99,7 +101,8 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
     """A climb at its start."""
     state, info = algorithm.init(mixture, data, penalty)
     history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
-    climb = Climb(state, info, jnp.minimum(info.n_passes, 1) - 1, info.n_passes, history)
+    n_iter, lost = jnp.minimum(info.n_passes, 1) - 1, jnp.zeros((), bool)
+    climb = Climb(state, info, n_iter, info.n_passes, history, lost)
     # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
     climb = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
     # A climb that has made no pass varies as its start and its rows do.
@@ -108,8 +111,9 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
 
 
 def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
-    """Whether a climb has neither converged, run out nor failed, ()."""
-    unfinished = ~_converged(climb, penalty, tol) & (climb.n_iter < climb.history.shape[-1])
+    """Whether a climb has neither converged, run out, failed nor, unless tol is 0, collapsed for good, ()."""
+    hopeful = ~_converged(climb, penalty, tol) & ~(climb.lost & (climb.n_iter > 0) & (jnp.asarray(tol) > 0))
+    unfinished = hopeful & (climb.n_iter < climb.history.shape[-1])
     return unfinished & (jnp.isfinite(climb.info.objective) | (climb.n_iter < 0))
 
 
@@ -126,7 +130,8 @@ def advance(
         state, info = algorithm.step(climb.state, data, penalty)
         place = jnp.where(climb.n_iter < 0, climb.history.shape[-1], climb.n_iter)
         history = climb.history.at[place].set(info.objective, mode="drop")
-        climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history)
+        lost = collapsed_for_good(state.mixture, penalty)
+        climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history, lost)
         return varying_as(climb, info.objective)
 
     return lax.while_loop(unfinished, step, climb)
@@ -136,7 +141,8 @@ def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike 
     """What a climb came to; components from `n_components` on are spare."""
     mixture, objective = climb.state.mixture, climb.info.objective
     status = jnp.where(_converged(climb, penalty, tol), Status.CONVERGED, Status.MAX_ITER)
-    status = jnp.where(n_collapsed(mixture, penalty, n_components) > 0, Status.COLLAPSED, status)
+    collapsed = climb.lost | (n_collapsed(mixture, penalty, n_components) > 0)
+    status = jnp.where(collapsed, Status.COLLAPSED, status)
     sound = jnp.isfinite(objective) & finite((mixture.means, mixture.covs))
     sound = sound & jnp.all(mixture.log_weights <= 0.01)
     return FitResult(

@@ -22,11 +22,17 @@ class Penalty(NamedTuple):
         mass: λ, the number of pseudo-rows, ().
         scatter: diagonal of Q, (D,).
         columns: the columns it was prepared from.
+        floor_is_fine: whether a covariance may rest on the prior's, ().
     """
 
     mass: Array
     scatter: Array
     columns: Columns
+    floor_is_fine: Any = False
+
+    def floor(self, mass: Array) -> Array:
+        """The share of V that is left to covariances of such masses, λ / (N_k + λ), where their rows do not spread."""
+        return self.mass / jnp.where(mass > 0, mass + self.mass, 1.0)
 
     def log_prob(self, mixture: Mixture) -> Array:
         """Log prior(θ), ()."""
@@ -48,23 +54,31 @@ class Ridge:
     (the penalty has the form of Chen & Tan 2009), and the fit scales with the data. It widens a
     variance σ² by about s·(V/σ²)·N/N_k.
 
+    A covariance of N_k rows that do not spread in some column j rests on a floor there, the variance
+    λV_j / (N_k + λ), in the column's units about s·V_j·N/N_k. Such a fit counts as collapsed: with the default strength
+    its likelihood says no more than that the floor is low. Where components without spread are meant, as a
+    flat segment of an image is, choose the floor, for a deviation of σ in a column of deviation S and a share π of the
+    rows s = π (σ/S)², and say that it is fine.
+
     Attributes:
         strength: s; None picks 1e-12 in float32 and 1e-20 in float64.
+        floor_is_fine: whether a component may rest on the floor without being `COLLAPSED`; static.
     """
 
     strength: Any = None
+    floor_is_fine: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def settle(self, dtype: Any) -> Ridge:
         """The same prior with its strength an array, so that every strength shares one compiled program."""
         strength = self.strength
         if strength is None:
             strength = 1e-20 if dtype == jnp.float64 else 1e-12
-        return Ridge(jnp.asarray(strength).astype(dtype))
+        return dataclasses.replace(self, strength=jnp.asarray(strength).astype(dtype))
 
     def prepare(self, columns: Columns) -> Penalty:
         """The penalty that this prior is for data with such columns."""
         mass = self.settle(columns.mean.dtype).strength * columns.mass
-        return Penalty(mass, mass * columns.unit(), columns)
+        return Penalty(mass, mass * columns.unit(), columns, jnp.asarray(self.floor_is_fine))
 
 
 def settle(prior: Any, dtype: Any) -> Any:

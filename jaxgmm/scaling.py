@@ -19,8 +19,8 @@ from jaxgmm.arrays import Names, column_label
 from jaxgmm.checks import BLOCK_ROWS, check_finite
 from jaxgmm.weights import as_weights, check_enough_rows
 
-_SPACING = 1e-3
-"""Largest spacing of a mean's floating-point neighbours, in standard deviations."""
+_ROUNDING = 1e-3
+"""Largest rounding of a mean, half the spacing of its floating-point neighbours, in standard deviations."""
 
 
 class Units(NamedTuple):
@@ -112,6 +112,12 @@ def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, name
     return Units(mean, scale)  # pyright: ignore[reportArgumentType]
 
 
+def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Whether a column holds one value in all rows that count, (D,)."""
+    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
+    return np.all([(rows == 0).all(axis=0) for rows, _ in _blocks(x, weights, origin)], axis=0)
+
+
 def weigh(
     x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: Any, names: Names | None = None
 ) -> tuple[np.ndarray, Units]:
@@ -193,8 +199,8 @@ def _check_columns(
                 f"{label} of x has standard deviation {deviation[column]:.3g}, which underflows when "
                 f"squared in {name}: multiply the column by a scale first{wider}"
             )
-        spacing = float(info.eps) * abs(mean[column])
-        if spacing > _SPACING * deviation[column]:
+        rounding = 0.5 * float(np.spacing(np.asarray(abs(mean[column]), dtype)))
+        if rounding > _ROUNDING * deviation[column]:
             raise ValueError(
                 f"{label} of x has mean {mean[column]:.6g} but a spread of {deviation[column]:.3g}, too fine "
                 f"for {name} at that distance from 0: subtract an offset from the column first{wider}"

@@ -14,6 +14,7 @@ from jaxgmm._protocols import Family
 from jaxgmm._types import FAILED, FitResult, Status
 from jaxgmm.arrays import as_table
 from jaxgmm.candidates import Candidate, Selection
+from jaxgmm.cautions import caution
 from jaxgmm.checks import as_callback, as_count, as_key, check_climber, keyed
 from jaxgmm.criteria import Count, check_criterion, count_of, doubt, n_parameters
 from jaxgmm.data import as_data
@@ -92,7 +93,13 @@ def select(
                 fit_one = functools.partial(fit_in_slots, key, table, k, weights, options, n_slots, shown)
                 candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))
                 shown.end()
-    return Selection(tuple(candidates), criterion)
+    chosen = Selection(tuple(candidates), criterion)
+    if any(c.result is not None for c in chosen) and not any(c.sound for c in chosen):
+        collapsed = (
+            "every candidate that was fitted collapsed, and none is to be relied on: `fit` one of them to be told why"
+        )
+        caution(collapsed)
+    return chosen
 
 
 _SLOTS_WORK = 1 << 24

@@ -20,7 +20,7 @@ FLOORS = [
     ["parts", "families", "kernels", "parameters"],
     ["passes", "expectation", "data", "pairs", "collapse", "sampling", "algebra"],
     ["density", "likelihood", "criteria", "maximisation", "em", "reparameterised", "transport", "divergences"],
-    ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures"],
+    ["accelerated", "gradient", "draws", "initialise", "loop", "mixtures", "causes", "given"],
     ["neighbourhood", "implicit", "observed", "standard_errors", "influence", "bootstrap", "relabelling"],
     ["halving", "restarts", "verification", "fitting"],
     ["candidates", "selection"],

@@ -125,7 +125,7 @@ def stacked(n_restarts, family):
     """As much of a stack of climbs as a plan looks at: K = 3, D = 3."""
     mixture = cases.drawn_rows(family, 10)[0]
     mixtures = jax.tree.map(lambda leaf: np.stack([leaf] * n_restarts), mixture)
-    return Climb(types.SimpleNamespace(mixture=mixtures), *[None] * 4)
+    return Climb(types.SimpleNamespace(mixture=mixtures), *[None] * 5)
 
 
 def test_the_plan_follows_from_shapes(monkeypatch):

@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from jaxgmm._types import FAILED, FitResult, Mixture, Status
-from jaxgmm.arrays import float_dtype
+from jaxgmm.arrays import as_table, float_dtype
+from jaxgmm.causes import why_collapsed
+from jaxgmm.cautions import caution
 from jaxgmm.families import family_of
-from jaxgmm.fitting import fit
+from jaxgmm.fitting import Options, fit_table
 from jaxgmm.initialise import initialize
 from jaxgmm.sklearn.conversion import arrays_of
 from jaxgmm.sklearn.regularisation import method_of
@@ -26,8 +29,8 @@ CONSTRAINTS: dict[str, Any] = GaussianMixture._parameter_constraints | {
 
 WARNINGS: dict[Any, str] = {
     Status.MAX_ITER: "The best start had not converged after max_iter iterations: raise max_iter or tol.",
-    Status.COLLAPSED: "A component collapsed, to less than a row or to a singular covariance, from every start: lower "
-    "n_components, raise n_init, or set reg_covar.",
+    Status.COLLAPSED: "The fit collapsed from every start: {causes}. "
+    "Lower n_components, raise n_init, or set reg_covar.",
 }
 """What to tell of a fit that ended so."""
 
@@ -59,20 +62,8 @@ def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous
     )
 
     def climb(init: str | Mixture, n_init: int) -> FitResult:
-        return fit(
-            key,
-            x,
-            n_components,
-            weights,
-            covariance_type=family,
-            algorithm=algorithm,
-            prior=prior,
-            init=init,
-            n_init=n_init,
-            max_iter=asked.max_iter,
-            tol=asked.tol,
-            progress=bool(asked.verbose),
-        )
+        options = Options(family, algorithm, prior, init, n_init, asked.max_iter, asked.tol)
+        return fit_table(key, as_table(x), n_components, weights, options, bool(asked.verbose))
 
     def start(key: Array) -> Mixture:
         if given is not None and given.whole:
@@ -117,6 +108,18 @@ def _unclimbed(start: Mixture, dtype: Any) -> FitResult:
         status=Status.MAX_ITER,  # pyright: ignore[reportArgumentType]
         history=jnp.zeros(0, dtype),
     )
+
+
+def warn_of(asked: Any, fitted: FitResult, x: np.ndarray, weights: np.ndarray) -> None:
+    """Warn where a fit did not converge, or collapsed."""
+    text, causes = WARNINGS.get(fitted.status), ""
+    if text is None or asked.max_iter == 0:
+        return
+    if fitted.status is Status.COLLAPSED:
+        prior = method_of(asked.reg_covar, x, weights, fitted.mixture.family)[1]
+        names = getattr(asked, "feature_names_in_", None)
+        causes = why_collapsed(fitted.mixture, x, weights, prior, names)
+    caution(text.format(causes=causes), ConvergenceWarning)
 
 
 def attributes_of(fitted: FitResult, mass: float) -> dict[str, Any]:

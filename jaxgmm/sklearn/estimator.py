@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax
 import numpy as np
 from jax import Array
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -20,7 +18,7 @@ from jaxgmm.criteria import aic, bic
 from jaxgmm.density import log_prob, predict, responsibilities
 from jaxgmm.likelihood import score
 from jaxgmm.sampling import sample
-from jaxgmm.sklearn.climbs import CONSTRAINTS, WARNINGS, attributes_of, climbed
+from jaxgmm.sklearn.climbs import CONSTRAINTS, attributes_of, climbed, warn_of
 from jaxgmm.sklearn.conversion import from_sklearn
 from jaxgmm.sklearn.rows import bucket, in_bucket, readable
 from jaxgmm.weights import as_weights
@@ -127,8 +125,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         vars(self).update(attributes_of(fitted, float(weights.sum())))
         if fitted.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
-        if fitted.status in WARNINGS and self.max_iter > 0:
-            warnings.warn(WARNINGS[fitted.status], ConvergenceWarning, stacklevel=2)
+        warn_of(self, fitted, X, weights)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
