@@ -18,6 +18,7 @@ from jaxgmm.covariances import Dense
 from jaxgmm.density import log_prob
 from jaxgmm.pairs import as_pair, components, drawn_in, log_inner_products, normalised
 from jaxgmm.sampling import sample
+from jaxgmm.zero_weights import log_sum
 
 
 class Estimate(NamedTuple):
@@ -95,8 +96,8 @@ def _kl_variational(p: Mixture, q: Mixture) -> Array:
     p, q = normalised(p), normalised(q)
     n_own = p.n_components
     kl = _components_kl(p, q, *np.indices((n_own, n_own + q.n_components)))
-    own = nn.logsumexp(p.log_weights[None, :] - kl[:, :n_own], axis=1)
-    other = nn.logsumexp(q.log_weights[None, :] - kl[:, n_own:], axis=1)
+    own = log_sum(p.weights[None, :], -kl[:, :n_own], p.log_weights[None, :] - kl[:, :n_own], axis=1)
+    other = log_sum(q.weights[None, :], -kl[:, n_own:], q.log_weights[None, :] - kl[:, n_own:], axis=1)
     return jnp.sum(p.weights * (own - other))
 
 
@@ -124,9 +125,10 @@ def kl_upper_bound(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
 def _kl_upper_bound(p: Mixture, q: Mixture) -> Array:
     p, q = normalised(p), normalised(q)
     a, b = np.indices((p.n_components, q.n_components))
-    kl = _components_kl(p, q, a, b + p.n_components)
+    there = jnp.isfinite(q.log_weights)[None, :]
+    kl = jnp.where(there, _components_kl(p, q, a, b + p.n_components), 0.0)
     shares = lax.stop_gradient(_log_shares(*lax.stop_gradient((p.log_weights, q.log_weights, kl))))
-    flow = jnp.exp(p.log_weights[:, None] + shares)
+    flow = p.weights[:, None] * jnp.exp(shares)
     mass = jnp.sum(flow, axis=0)
     # At the best ψ_ab = ω_b φ_ab / φ_b the first term is Σ_b φ_b log(φ_b / ω_b), φ_b = Σ_a φ_ab.
     held = (mass > 0) & jnp.isfinite(q.log_weights)
@@ -206,7 +208,7 @@ def _cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
 
 
 def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray) -> Array:
-    """KL(N_i ‖ N_j) for p's components i, `first`, and j, `second`, (K, ·); 0 where either has no weight to count."""
+    """KL(N_i ‖ N_j) for p's components i, `first`, and j, `second`, (K, ·)."""
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel())
     if isinstance(a, Dense):
         # [T y] = L_j⁻¹ [L_i δ] by one inverse; the sum is that of `Dense.divergence`, free of cancellation.
@@ -217,8 +219,7 @@ def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray
         ratio = drawn_in(a.scale / b.scale)
         squares = jnp.sum(drawn_in((mean - other_mean) / b.scale) ** 2, axis=-1)
     kl = 0.5 * squares + jnp.sum(excess(ratio), axis=-1)
-    there = jnp.isfinite(jnp.concatenate([p.log_weights, q.log_weights]))
-    return jnp.where(there[first] & there[second], kl.reshape(first.shape), 0.0)
+    return kl.reshape(first.shape)
 
 
 def _not_negative(value: Array) -> Array:

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, nn
+from jax import Array
 
+from jaxgmm import zero_weights
 from jaxgmm._linalg import product
 from jaxgmm._protocols import Fitted
 from jaxgmm._types import Mixture
@@ -36,7 +37,7 @@ def as_pair(p: Mixture | Fitted, q: Mixture | Fitted) -> tuple[Mixture, Mixture]
 
 def normalised(mixture: Mixture) -> Mixture:
     """The mixture with weights that sum to 1, so that derivatives keep their sum."""
-    return dataclasses.replace(mixture, log_weights=nn.log_softmax(mixture.log_weights))
+    return dataclasses.replace(mixture, log_weights=zero_weights.normalised(mixture.log_weights))
 
 
 def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
@@ -73,8 +74,10 @@ def log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
     log_weights = jnp.concatenate([p.log_weights, q.log_weights])
     between = (i < n_own) & (j >= n_own)
     twice = jnp.asarray(np.where((i < j) & ~between, np.log(2), 0.0), overlap.dtype)
-    log_joint = log_weights[i] + log_weights[j] + twice + overlap
-    return [nn.logsumexp(log_joint[np.flatnonzero(pairs)]) for pairs in (j < n_own, between, i >= n_own)]
+    weights = zero_weights.weight(log_weights)
+    terms, both, logs = twice + overlap, weights[i] * weights[j], log_weights[i] + log_weights[j]
+    places = [np.flatnonzero(pairs) for pairs in (j < n_own, between, i >= n_own)]
+    return [zero_weights.log_sum(both[at], terms[at], logs[at] + terms[at]) for at in places]
 
 
 @jax.custom_jvp

@@ -59,6 +59,23 @@ def _slope_of_log(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return logs, change * jnp.where(is_absent, 1 / unit(weights.dtype), 1 / jnp.where(is_absent, 1.0, weights))
 
 
+def normalised(log_weights: Array) -> Array:
+    """Log-weights of weights that sum to 1, (..., K), so that derivatives keep their sum."""
+    absent = jnp.where(log_weights == -jnp.inf, log_weights, -jnp.inf)
+    others = jnp.sum(weight(absent), axis=-1, keepdims=True)
+    return jax.nn.log_softmax(log_weights) - jnp.log1p(others)
+
+
+def log_sum(weights: Array, log_terms: Array, logs: Array, axis: int | None = None) -> Array:
+    """Log Σ exp(logs) along an axis, with logs = log weights + log_terms, and its slopes in weights of 0."""
+    total = jax.nn.logsumexp(logs, axis=axis, keepdims=True)
+    is_absent = (logs == -jnp.inf) & (weights == 0)
+    log_odds = jnp.where(is_absent, log_terms - total, -jnp.inf)
+    odds = weights * jnp.exp(jnp.minimum(log_odds, most_log_odds(logs.dtype)))
+    total = total + jnp.log1p(jnp.sum(jnp.where(is_absent, odds, 0.0), axis=axis, keepdims=True))
+    return total.reshape(()) if axis is None else jnp.squeeze(total, axis)
+
+
 @jax.custom_jvp
 def weight(log_weights: Array) -> Array:
     """π = exp(log π), the inverse of `log_weight` in its slopes too."""

@@ -105,3 +105,28 @@ def test_a_logit_of_minus_infinity_has_no_slope_and_leaves_the_others_theirs(dis
     beside = np.logaddexp(-(distance**2) / 2, -((distance - 1) ** 2) / 2) + np.log(0.5)
     np.testing.assert_allclose(slope, np.exp(min(-beside, most)) - 1, rtol=1e-4)
     np.testing.assert_allclose(np.exp(most) * unit(dtype), np.finfo(dtype).eps / 2, rtol=1e-9)
+
+
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("family", ["full", "diag"])
+def test_divergences_have_the_slope_in_a_weight_of_zero(family):
+    """Beside one-sided differences; the upper bound, whose best plan changes its form, in the first mixture alone."""
+    (means, covs, _, _), (_, (_, others, _)) = rows_and_arrays(family, np.float64), cases.mixture(family, 4, 2, seed=3)
+
+    @jax.jit
+    def figures(of_p, of_q):
+        p = jaxgmm.make_mixture(of_p, means, covs, covariance_type=family)
+        q = jaxgmm.make_mixture(of_q, others, covs, covariance_type=family)
+        two = [jaxgmm.kl_upper_bound(p, jax.lax.stop_gradient(q)), jaxgmm.kl_variational(p, q)]
+        return jnp.stack([*two, jaxgmm.l2_divergence(p, q), jaxgmm.cauchy_schwarz_divergence(p, q)])
+
+    at, step, most = (WEIGHTS, WEIGHTS[[1, 0, 3, 2]]), 1e-6, slice(1, None)
+    found = jax.jit(jax.jacrev(figures, argnums=(0, 1)))(*at)
+    for side, kept in ((0, slice(None)), (1, most)):
+        for k in np.flatnonzero(at[side] == 0):
+            beside = [np.array(weights) for weights in at]
+            ahead = [np.array(weights) for weights in at]
+            beside[side][k], ahead[side][k] = step, 2 * step
+            values = [np.asarray(figures(*(w / w.sum() for w in weights))) for weights in (at, beside, ahead)]
+            expected = (4 * values[1] - 3 * values[0] - values[2]) / (2 * step)
+            np.testing.assert_allclose(found[side][kept, k], expected[kept], rtol=1e-3, atol=1e-4)
