@@ -58,6 +58,7 @@ def test_names_are_static_and_survive_transformations():
 WITH_ROWS = {
     "log_prob": lambda m, x: jaxgmm.log_prob(m, x),
     "log_joint": lambda m, x: jaxgmm.log_joint(m, x),
+    "log_components": lambda m, x: jaxgmm.log_components(m, x),
     "log_responsibilities": lambda m, x: jaxgmm.log_responsibilities(m, x),
     "responsibilities": lambda m, x: jaxgmm.responsibilities(m, x),
     "predict": lambda m, x: jaxgmm.predict(m, x),
