@@ -18,7 +18,7 @@ import jaxlib
 import numpy as np
 
 import jaxgmm
-from jaxgmm import verification
+from jaxgmm.fitting import verification
 
 SIZES = {
     "covariance_type": ["full", "tied", "diag", "spherical"],
@@ -32,7 +32,7 @@ MOST_WORK = 1 << 29
 """Multiplications in a pass of all starts, above which a case is drawn anew."""
 
 WRONG = {np.dtype("float32"): 1e-2, np.dtype("float64"): 1e-7}
-"""Nats per row that rounding does not explain on these data."""
+"""ObjectiveUnits per row that rounding does not explain on these data."""
 
 
 class Case(NamedTuple):

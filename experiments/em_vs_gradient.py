@@ -22,10 +22,10 @@ from sklearn.mixture import GaussianMixture
 import jaxgmm
 from experiments import datasets, figures
 from experiments.datasets import Dataset
-from jaxgmm.gradient import minus_objective
-from jaxgmm.loop import advance, begin
-from jaxgmm.priors import prepare
-from jaxgmm.scaling import units_of
+from jaxgmm.fitting.algorithms.gradient import minus_objective
+from jaxgmm.fitting.loop import advance, begin
+from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.model.units import units_of
 
 N_STARTS = 6
 MAX_ITER = 3000

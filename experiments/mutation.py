@@ -30,15 +30,15 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parents[1]
 
 TESTS = {
-    "kernels/quadratic": ("kernels", "moments", "em", "expectation"),
-    "kernels/whitened": ("kernels", "moments", "density", "algebra", "em", "expectation"),
-    "centring": ("em_steps", "expectation", "reparameterised", "density", "standard_errors"),
-    "moments": ("moments", "families", "em"),
-    "maximisation": ("em_steps", "families", "em", "doors", "errors", "fitting"),
-    "em": ("em_steps", "em", "fitting", "accelerated"),
-    "families/__init__": ("families", "errors"),
-    "families/dense": ("families", "em_steps", "em", "reparameterised", "fitting"),
-    "families/diagonal": ("families", "em_steps", "em", "reparameterised", "fitting"),
+    "data/kernels/quadratic": ("kernels", "moments", "em", "expectation"),
+    "data/kernels/whitened": ("kernels", "moments", "density", "algebra", "em", "expectation"),
+    "data/centring": ("em_steps", "expectation", "reparameterised", "density", "standard_errors"),
+    "model/moments": ("moments", "families", "em"),
+    "fitting/steps": ("em_steps", "families", "em", "doors", "errors", "fitting"),
+    "fitting/algorithms/em": ("em_steps", "em", "fitting", "accelerated"),
+    "model/families/table": ("families", "errors"),
+    "model/families/dense": ("families", "em_steps", "em", "reparameterised", "fitting"),
+    "model/families/diagonal": ("families", "em_steps", "em", "reparameterised", "fitting"),
 }
 """What holds each module, quickest first."""
 

@@ -14,15 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm import algebra, density
-from jaxgmm._protocols import Family
-from jaxgmm._types import Mixture
-from jaxgmm.arrays import as_floats, float_dtype, is_traced
-from jaxgmm.checks import as_key
-from jaxgmm.covariances import Dense, Diagonal
-from jaxgmm.families import DIAG, FULL, SPHERICAL, TIED, family_of
-from jaxgmm.mixtures import project
-from jaxgmm.reparameterised import sample_reparameterised
+from jaxgmm.fitting.projection import project
+from jaxgmm.host.arrays import as_floats, float_dtype, is_traced
+from jaxgmm.host.checks import as_key
+from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.families.dense import FULL, TIED
+from jaxgmm.model.families.diagonal import DIAG, SPHERICAL
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.probability import algebra, density
+from jaxgmm.probability.reparameterised import sample_reparameterised
 
 Parts = tuple[Any, Any, Dense | Diagonal]
 """Log-weights up to a constant, (*B, K), means, (*B, K, D), and factors of the covariances of a mixture."""

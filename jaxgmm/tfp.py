@@ -15,11 +15,11 @@ from jax import Array
 from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
-from jaxgmm._protocols import Fitted
-from jaxgmm._types import Mixture
-from jaxgmm.covariances import Dense, Diagonal
-from jaxgmm.factors import cholesky
-from jaxgmm.fitted import as_mixtures
+from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.fitted import Fitted, as_mixtures
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.numerics.factors import cholesky
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

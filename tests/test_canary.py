@@ -98,7 +98,7 @@ def test_a_pass_by_features(n_components, n_features, dtype):
     x = (rng.normal(size=(50001, n_features)) + 1.5 * labels[:, None]).astype(dtype)
     resp = 0.8 * np.eye(n_components)[labels] + 0.2 / n_components
     mixture = jaxgmm.from_responsibilities(x, resp.astype(dtype))
-    with programs_with({"jaxgmm.expectation._QUICK_WORK": 0}):
+    with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0}):
         moments, log_likelihood = jaxgmm.e_step(mixture, x)
     log_prob, _, resp = log_prob_and_gradient(mixture, x)
     rtol = 1e-4 if dtype == np.float32 else 1e-9

@@ -43,7 +43,7 @@ def test_matches_the_twin(family, n_components, n_features, dtype):
 def test_moments_match_the_twin_across_chunks(family, dtype):
     mixture, arrays = cases.mixture(family, 3, 3, dtype)
     x, weights = cases.rows(203, 3, dtype)
-    with programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 9}):
+    with programs_with({"jaxgmm.numerics.chunks._ELEMENTS": 64 * 9}):
         moments, log_likelihood = jaxgmm.e_step(mixture, x, weights)
         per_row = jaxgmm.log_prob(mixture, x)
     joint = twin(family, arrays, x)
@@ -170,7 +170,7 @@ def test_components_have_densities_whatever_their_weights(family, dtype):
     mixture = jaxgmm.make_mixture(weights, means, covs, covariance_type=family)
     x, _ = cases.rows(90, dtype=dtype)
     expected = twin(family, (np.ones(4), means, covs), x)
-    with programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 12}):
+    with programs_with({"jaxgmm.numerics.chunks._ELEMENTS": 64 * 12}):
         found = jaxgmm.log_components(mixture, x)
     rtol = tolerance(dtype)
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=10 * rtol)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.covariances import Dense, Diagonal
+from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.diagonal import Diagonal
 from tests import cases
 from tests.conftest import DTYPES
 

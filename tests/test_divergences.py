@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from scipy import integrate, optimize
 
 import jaxgmm
-from jaxgmm.divergences import (
+from jaxgmm.probability.divergences import (
     cauchy_schwarz_divergence,
     kl_divergence,
     kl_upper_bound,

@@ -14,7 +14,7 @@ import pytest
 from scipy import sparse
 
 import jaxgmm
-from jaxgmm.arrays import Names
+from jaxgmm.host.arrays import Names
 from tests.programs import programs_with
 
 KEY = jax.random.key(0)
@@ -503,7 +503,10 @@ FITS_OF_WEIGHTS = {
 }
 STARTS_OF_WEIGHTS = {
     "from_responsibilities": lambda w: jaxgmm.from_responsibilities(X, HALF, w),
-    **{name: lambda w, name=name: jaxgmm.initialize(KEY, X, 2, w, method=name) for name in jaxgmm.initialise.METHODS},
+    **{
+        name: lambda w, name=name: jaxgmm.initialize(KEY, X, 2, w, method=name)
+        for name in jaxgmm.fitting.starts.drawn.METHODS
+    },
 }
 DENSITIES_OF_WEIGHTS = {
     "log_likelihood": lambda w: jaxgmm.log_likelihood(MIXTURE, X, w),
@@ -557,7 +560,7 @@ def test_a_bad_weight_that_is_traced_makes_a_start_of_nan(door):
 
 
 def test_a_bad_weight_that_is_traced_is_not_lost_among_drawn_rows():
-    with programs_with({"jaxgmm.draws.MOST_ROWS": 16}):
+    with programs_with({"jaxgmm.data.draws.MOST_ROWS": 16}):
         for row in (0, 7, 19):
             start = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))(weighted(-1.0, row))
             assert np.isnan(jaxgmm.log_prob(start, X)).all()
@@ -659,7 +662,7 @@ def test_a_grid_asks_for_candidates_by_name():
     ):
         with pytest.raises(error, match=message):
             jaxgmm.select(KEY, X, **(dict(n_components=[1]) | options))
-    single = jaxgmm.select(KEY, X, 1, jaxgmm.families.DIAG, **QUICK)
+    single = jaxgmm.select(KEY, X, 1, jaxgmm.model.families.diagonal.DIAG, **QUICK)
     assert [(c.n_components, c.covariance_type) for c in single] == [(1, "diag")]
 
 

@@ -204,7 +204,7 @@ def test_reverse_mode_through_a_climb_says_what_to_take_instead():
 def test_new_numbers_do_not_recompile(dtype):
     x, weights = cases.rows(40, dtype=dtype)
     start, _ = cases.mixture("full", dtype=dtype)
-    from jaxgmm.loop import climb_from
+    from jaxgmm.fitting.loop import climb_from
 
     def climb(tol, strength, x):
         return jaxgmm.run(EM(), start, x, weights, prior=Ridge(strength), max_iter=5, tol=tol)

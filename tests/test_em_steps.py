@@ -7,10 +7,10 @@ import pytest
 
 import jaxgmm
 from jaxgmm import EM, Ridge, Rows
-from jaxgmm.em import WINDOW, _remaining, gain_in_q, rounding_gain
-from jaxgmm.maximisation import labelled_moments, maximise
-from jaxgmm.moments import DENSE
-from jaxgmm.priors import prepare
+from jaxgmm.fitting.algorithms.em import WINDOW, _remaining, gain_in_q, rounding_gain
+from jaxgmm.fitting.steps import labelled_moments, maximise
+from jaxgmm.model.moments import DENSE
+from jaxgmm.model.priors.ridge import prepare
 from tests import cases, reference
 from tests.cases import FAMILIES, tolerance
 from tests.programs import programs_with
@@ -160,7 +160,7 @@ def test_moments_of_labelled_rows(dtype):
     expected = reference.moments(x, weights, resp)
     x[7], resp[149] = np.nan, np.nan
     data = Rows(jnp.asarray(x + 5), jnp.asarray(weights))
-    with programs_with({"jaxgmm.chunks._ELEMENTS": 1}):
+    with programs_with({"jaxgmm.numerics.chunks._ELEMENTS": 1}):
         found = labelled_moments(data, jnp.asarray(resp), jnp.full(3, 5.0, dtype), DENSE)
     for a, b in zip(found, (expected[0], expected[1] + 5, expected[2]), strict=True):
         np.testing.assert_allclose(a, b, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import expectation as module
-from jaxgmm.kernels import quadratic
-from jaxgmm.passes import by_residuals
+from jaxgmm.data import expectation as module
+from jaxgmm.data.kernels import quadratic
+from jaxgmm.data.passes import by_residuals
 from tests import cases
 from tests.cases import FAMILIES, tolerance
 from tests.programs import programs_with
@@ -19,7 +19,7 @@ residuals = jax.jit(by_residuals, static_argnums=0)
 @pytest.fixture(scope="module", autouse=True)
 def by_features_at_any_size():
     """Small cases, which residuals serve in life, go by features here, in several chunks."""
-    with programs_with({"jaxgmm.expectation._QUICK_WORK": 0, "jaxgmm.passes._CHUNK_BYTES": 1 << 14}):
+    with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0, "jaxgmm.data.passes._CHUNK_BYTES": 1 << 14}):
         yield
 
 
@@ -86,7 +86,7 @@ def test_many_chunks_lose_no_digits(family):
     labels = np.arange(64 * n_chunks) % 3
     x = (rng.normal(size=(len(labels), 2)) + 20.0 * labels[:, None]).astype(np.float32)
     mixture = labelled(x, labels, family)
-    with programs_with({"jaxgmm.passes._CHUNK_BYTES": 1}):
+    with programs_with({"jaxgmm.data.passes._CHUNK_BYTES": 1}):
         moments, _ = jaxgmm.e_step(mixture, x)
     truth = [x[labels == k].astype(float) for k in range(3)]
     scatter = np.stack([len(rows) * np.cov(rows.T, bias=True) for rows in truth]).astype(np.float32)
@@ -211,7 +211,7 @@ def test_derivatives_are_those_of_residuals(family, dtype):
 def test_spare_components_stay_empty(dtype):
     x, weights, labels = clusters(203, 3, 2, dtype)
     mixture = labelled(x, labels, "full")
-    spare = jaxgmm.mixtures.with_spares(mixture, 4)
+    spare = jaxgmm.model.slots.with_spares(mixture, 4)
     moments, log_likelihood = jaxgmm.e_step(spare, x, weights)
     expected = jaxgmm.e_step(mixture, x, weights)
     np.testing.assert_array_equal(moments.mass[2:], 0.0)

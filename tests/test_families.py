@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.families import FAMILIES as TABLE
-from jaxgmm.families import family_of
-from jaxgmm.moments import DENSE, columns_of
-from jaxgmm.priors import prepare
+from jaxgmm.model.families.table import FAMILIES as TABLE
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.moments import DENSE, columns_of
+from jaxgmm.model.priors.ridge import prepare
 from tests import cases, reference
 from tests.cases import CODES, FAMILIES, tolerance
 

@@ -277,7 +277,7 @@ def test_what_cannot_be_represented_is_refused_by_column(blobs):
 
 
 def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
-    from jaxgmm import restarts
+    from jaxgmm.fitting import restarts
 
     x = blobs[0].astype(dtype)
     jaxgmm.fit(KEY, x, 4, n_init=4, tol=1e-3)
@@ -289,7 +289,7 @@ def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
 
 
 def test_blocks_share_one_program(blobs, dtype):
-    from jaxgmm import restarts
+    from jaxgmm.fitting import restarts
 
     for algorithm in (EM(), Gradient(LBFGS), Gradient(optax.adam(0.01))):
         restarts._advance.clear_cache()
@@ -328,7 +328,7 @@ def test_results_print_in_a_line(blobs, dtype):
 
 
 def test_em_is_the_default():
-    assert isinstance(jaxgmm.fitting.Options().algorithm, EM)
+    assert isinstance(jaxgmm.fitting.fit.Options().algorithm, EM)
 
 
 def test_nothing_is_compiled_again_within_a_bucket():

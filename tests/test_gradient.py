@@ -6,9 +6,9 @@ import pytest
 
 import jaxgmm
 from jaxgmm import EM, Gradient, Ridge, Status
-from jaxgmm.gradient import minus_objective
-from jaxgmm.priors import prepare
-from jaxgmm.scaling import units_of
+from jaxgmm.fitting.algorithms.gradient import minus_objective
+from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.model.units import units_of
 from tests import cases
 from tests.cases import FAMILIES
 
@@ -98,7 +98,7 @@ def test_passes_are_counted(blobs, dtype):
 
 
 def test_injected_learning_rates_do_not_recompile(blobs, dtype):
-    from jaxgmm.loop import climb_from
+    from jaxgmm.fitting.loop import climb_from
 
     x = blobs[0].astype(dtype)
     start = jaxgmm.initialize(jax.random.key(0), x, 4)

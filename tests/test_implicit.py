@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import EM, Ridge, Rows, implicit
-from jaxgmm.implicit import information, place_of, slope
-from jaxgmm.observed import inverse_factor, parameters, scores
-from jaxgmm.priors import prepare, settle
+from jaxgmm import EM, Ridge, Rows
+from jaxgmm.inference import solution as implicit
+from jaxgmm.inference.information import inverse_factor, parameters, scores
+from jaxgmm.inference.solution import information, place_of, slope
+from jaxgmm.model.priors.ridge import prepare, settle
 from tests import cases
 from tests.cases import FAMILIES
 

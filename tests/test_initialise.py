@@ -5,7 +5,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import Ridge
-from jaxgmm.initialise import METHODS
+from jaxgmm.fitting.starts.drawn import METHODS
 from tests import cases
 from tests.cases import FAMILIES
 from tests.programs import programs_with
@@ -86,7 +86,7 @@ def test_duplicates_and_as_many_components_as_rows(dtype):
 
 
 def test_rows_without_weight_are_never_drawn(dtype):
-    from jaxgmm.draws import index
+    from jaxgmm.data.draws import index
 
     mass = np.random.default_rng(0).uniform(size=200_000).astype(dtype)
     mass[np.random.default_rng(1).uniform(size=200_000) < 0.9] = 0
@@ -104,7 +104,7 @@ def test_k_means_is_the_same_chunk_by_chunk(family, blobs, dtype):
     x = blobs[0].astype(dtype)
     options = dict(method="k-means", covariance_type=family)
     whole = jaxgmm.initialize(jax.random.key(1), x, 4, **options)
-    with programs_with({"jaxgmm.chunks._ELEMENTS": 1}):
+    with programs_with({"jaxgmm.numerics.chunks._ELEMENTS": 1}):
         by_chunks = jaxgmm.initialize(jax.random.key(1), x, 4, **options)
     for a, b in zip(jax.tree.leaves(by_chunks), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -116,7 +116,7 @@ def test_large_data_are_thinned_by_weight(method, dtype):
     x += np.random.default_rng(0).normal(scale=0.01, size=x.shape).astype(dtype)
     weights = np.repeat([1.0, 1.0, 0.0], 500).astype(dtype)
     weights[3] = 500.0
-    with programs_with({"jaxgmm.draws.MOST_ROWS": 64}):
+    with programs_with({"jaxgmm.data.draws.MOST_ROWS": 64}):
         start = jaxgmm.initialize(KEY, x, 2, weights, method=method)
     # Two thirds of the mass lie near the origin, on one heavy row and 499 light ones; none at 5.
     expected = weights @ x / weights.sum()

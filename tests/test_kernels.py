@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.kernels import quadratic, whitened
-from jaxgmm.kernels.quadratic import LINEAR, PAIRS, SQUARES
-from jaxgmm.moments import DENSE, DIAGONAL, POOLED, SCALAR, gather
+from jaxgmm.data.kernels import quadratic, whitened
+from jaxgmm.data.kernels.quadratic import LINEAR, PAIRS, SQUARES
+from jaxgmm.model.moments import DENSE, DIAGONAL, POOLED, SCALAR, gather
 from tests import cases, reference
 from tests.cases import FAMILIES, tolerance
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm import factors as module
-from jaxgmm._linalg import conjugate_gradients, excess
-from jaxgmm.factors import cholesky, eigenvalues, inverse_lower, lower_factor, nearest_rotation
+from jaxgmm.numerics import factors as module
+from jaxgmm.numerics.factors import cholesky, eigenvalues, inverse_lower, lower_factor, nearest_rotation
+from jaxgmm.numerics.linalg import conjugate_gradients, excess
 from tests import cases
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.moments import (
+from jaxgmm.model.moments import (
     DENSE,
     DIAGONAL,
     POOLED,

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxgmm
-from jaxgmm.arrays import Names
+from jaxgmm.host.arrays import Names
 from jaxgmm.persistence import archive, layout, load, save
 from tests import cases
 

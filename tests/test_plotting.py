@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from jaxgmm.selection import Candidate, Selection
 from matplotlib.colors import to_rgb
 from matplotlib.contour import QuadContourSet
 from scipy import stats
@@ -20,7 +21,6 @@ from scipy import stats
 import jaxgmm
 from jaxgmm import FitResult, Status, plotting
 from jaxgmm.plotting import colours, regions, views
-from jaxgmm.selection import Candidate, Selection
 from tests import cases
 
 PUBLIC = "clusters ellipses uncertainty contours curves pairs responsibilities criteria traces palette".split()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import Status, selection
-from jaxgmm.progress import Progress, Sight
+from jaxgmm import Status
+from jaxgmm.fitting import select as selection
+from jaxgmm.host.progress import Progress, Snapshot
 
 KEY = jax.random.key(0)
 
@@ -95,14 +96,14 @@ def test_selections_tell_of_all_their_fits(blobs, capfd):
 
 def test_what_is_left_follows_the_decay_of_the_gains(monkeypatch):
     clock = iter(np.arange(0.0, 100.0, 1.0))
-    monkeypatch.setattr("jaxgmm.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("jaxgmm.host.progress.time.monotonic", lambda: next(clock))
     reports = []
     progress = Progress(False, reports.append)
     progress.begin(2, "full", float)
     # The gain falls a hundredfold from 1e6: two more times as long, and it stops at 1.
-    progress.tell(Sight(10, 1000, 0.0, 1e6, 2, 2))
-    progress.tell(Sight(20, 1000, 0.0, 1e4, 2, 2))
-    progress.tell(Sight(30, 40, 0.0, 1e5, 2, 2))
+    progress.tell(Snapshot(10, 1000, 0.0, 1e6, 2, 2))
+    progress.tell(Snapshot(20, 1000, 0.0, 1e4, 2, 2))
+    progress.tell(Snapshot(30, 40, 0.0, 1e5, 2, 2))
     assert np.isnan(reports[0].seconds_left)
     pace = (reports[1].seconds - reports[0].seconds) / 10
     np.testing.assert_allclose(reports[1].seconds_left, pace * 20)

@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp
 
 import jaxgmm
-from jaxgmm.reparameterised import reparameterise, sample_reparameterised
+from jaxgmm.probability.reparameterised import reparameterise, sample_reparameterised
 from tests import cases, reference
 from tests.cases import FAMILIES
 

@@ -8,8 +8,10 @@ import optax
 import pytest
 
 import jaxgmm
-from jaxgmm import Gradient, Status, fitting, halving, restarts
-from jaxgmm.loop import Climb
+from jaxgmm import Gradient, Status
+from jaxgmm.fitting import fit as fitting
+from jaxgmm.fitting import halving, restarts
+from jaxgmm.fitting.loop import Climb
 from tests import cases
 
 KEY = jax.random.key(0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import Status, selection
+from jaxgmm import Status
+from jaxgmm.fitting import select as selection
 from tests import cases
 from tests.cases import FAMILIES
 
@@ -95,7 +96,7 @@ def test_agrees_with_mclusts_choice(faithful, mclust):
 
 
 def test_one_program_serves_every_k(blobs, dtype):
-    from jaxgmm import restarts
+    from jaxgmm.fitting import restarts
 
     x = blobs[0].astype(dtype)
     restarts.start_drawn.clear_cache()

@@ -7,7 +7,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import EM, Ridge, Status
-from jaxgmm.observed import Parameters
+from jaxgmm.inference.information import Parameters
 from tests import cases
 from tests.cases import FAMILIES
 
@@ -73,7 +73,7 @@ def test_the_bootstrap_takes_keys_of_any_kind(dtype):
 
 def test_the_bootstrap_counts_rows_of_any_weight():
     """Beyond 2³¹ a count is no int32: of a row that weighs w it has mean and variance w."""
-    from jaxgmm.bootstrap import _counts
+    from jaxgmm.inference.bootstrap import _counts
 
     for weight in (3.0, 1e5, 1e8, 1e12):
         rates = jnp.full(20_000, weight, jnp.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.arrays import Names, names_of
+from jaxgmm.host.arrays import Names, names_of
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 from scipy import linalg, optimize
 
 import jaxgmm
-from jaxgmm.transport import cheapest_plan, wasserstein
+from jaxgmm.probability.transport import cheapest_plan, wasserstein
 from tests import cases
 from tests.cases import tolerance
 

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import Accelerated, Status, verification
-from jaxgmm.data import Rows
-from jaxgmm.kernels import quadratic, whitened
-from jaxgmm.verification import disagreement, warn_of_compiler
+from jaxgmm import Accelerated, Status
+from jaxgmm.data.kernels import quadratic, whitened
+from jaxgmm.data.rows import Rows
+from jaxgmm.fitting import verification
+from jaxgmm.fitting.verification import disagreement, warn_of_compiler
 from tests import cases, reference
 from tests.cases import FAMILIES
 from tests.programs import programs_with
 
 KEY = jax.random.key(0)
-BY_FEATURES = {"jaxgmm.expectation._QUICK_WORK": 0}
+BY_FEATURES = {"jaxgmm.data.expectation._QUICK_WORK": 0}
 ON_SOME_ROWS = {
-    "jaxgmm.verification._FREE_WORK": 0,
-    "jaxgmm.verification._SHARE": 1 << 40,
-    "jaxgmm.verification._FEWEST_ROWS": 100,
+    "jaxgmm.fitting.verification._FREE_WORK": 0,
+    "jaxgmm.fitting.verification._SHARE": 1 << 40,
+    "jaxgmm.fitting.verification._FEWEST_ROWS": 100,
 }
 
 
@@ -42,8 +43,8 @@ def drawn_in(moments):
 
 
 SPOILED = {
-    "densities": {"jaxgmm.kernels.quadratic.prepare": spoiled(quadratic.prepare, flattened)},
-    "moments": {"jaxgmm.kernels.quadratic.read": spoiled(quadratic.read, drawn_in)},
+    "densities": {"jaxgmm.data.kernels.quadratic.prepare": spoiled(quadratic.prepare, flattened)},
+    "moments": {"jaxgmm.data.kernels.quadratic.read": spoiled(quadratic.read, drawn_in)},
 }
 
 
@@ -100,7 +101,7 @@ def test_a_spoiled_kernel_is_noticed_and_the_fit_made_again(kernel, where):
 
 def test_where_every_kernel_is_spoiled_nothing_is_returned():
     flatter = spoiled(whitened.prepare, lambda prepared: prepared._replace(constant=prepared.constant + 0.5))
-    spoil = SPOILED["densities"] | {"jaxgmm.kernels.whitened.prepare": flatter}
+    spoil = SPOILED["densities"] | {"jaxgmm.data.kernels.whitened.prepare": flatter}
     with programs_with(BY_FEATURES | spoil), pytest.raises(RuntimeError, match="not to be trusted.*NumPy finds"):
         fitted("full", np.float32)
 

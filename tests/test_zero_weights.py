@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.zero_weights import most_log_odds, unit
+from jaxgmm.numerics.zero_weights import most_log_odds, unit
 from tests import cases, reference
 from tests.cases import FAMILIES
 from tests.programs import programs_with
@@ -32,7 +32,7 @@ def test_the_slope_in_a_weight_of_zero_is_the_density_over_the_mixtures(family, 
         conditional = jaxgmm.condition(mixture, [0], x[0, :1]).weights
         return *by_row, *summed, moments.mass, mixture.weights, jaxgmm.total_moments(mixture)[0], conditional
 
-    with programs_with({"jaxgmm.chunks._ELEMENTS": 64 * 8}):  # two chunks
+    with programs_with({"jaxgmm.numerics.chunks._ELEMENTS": 64 * 8}):  # two chunks
         backward = jax.jit(jax.jacrev(figures))(jnp.asarray(WEIGHTS, dtype))
         forward = jax.jit(jax.jacfwd(figures))(jnp.asarray(WEIGHTS, dtype))
     dense = reference.dense_covariances(family, covs, 4, 2)

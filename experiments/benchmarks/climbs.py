@@ -13,11 +13,12 @@ import numpy as np
 
 import jaxgmm
 from experiments.benchmarks.hard import Hard
-from jaxgmm import initialise, restarts
-from jaxgmm.data import Rows
-from jaxgmm.families import family_of
-from jaxgmm.loop import Climb, begin
-from jaxgmm.priors import prepare, settle
+from jaxgmm.data.rows import Rows
+from jaxgmm.fitting import restarts
+from jaxgmm.fitting.loop import Climb, begin
+from jaxgmm.fitting.starts import drawn as initialise
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.priors.ridge import prepare, settle
 
 SHORT = (5, 10, 20, 30, 50, 100)
 """Iterations at which a climb can be judged."""

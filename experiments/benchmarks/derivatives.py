@@ -19,11 +19,11 @@ import optax
 import jaxgmm
 from experiments.benchmarks.problems import draw
 from experiments.benchmarks.timing import Contender
-from jaxgmm._linalg import conjugate_gradients
-from jaxgmm.data import Rows, as_rows
-from jaxgmm.implicit import information, optimum, place_of, slope
-from jaxgmm.loop import advance, begin
-from jaxgmm.priors import prepare, settle
+from jaxgmm.data.rows import Rows, as_rows
+from jaxgmm.fitting.loop import advance, begin
+from jaxgmm.inference.solution import information, optimum, place_of, slope
+from jaxgmm.model.priors.ridge import prepare, settle
+from jaxgmm.numerics.linalg import conjugate_gradients
 
 NAME = "derivatives"
 SHAPE = (100_000, 8, 16)

@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.benchmarks.peers import Jaxgmm, em_step, gmmx_pass
 from experiments.benchmarks.problems import Problem, draw
-from jaxgmm.data import as_rows
+from jaxgmm.data.rows import as_rows
 
 NAME = "memory"
 MB = 1e6

@@ -18,8 +18,9 @@ import numpy as np
 import optax
 
 import jaxgmm
-from jaxgmm.loop import Climb, begin
-from jaxgmm.priors import Penalty, prepare
+from jaxgmm.fitting.loop import Climb, begin
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.ridge import prepare
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 TOL, BLOCK, FINISHED = 1e-8, 250, 1e-13

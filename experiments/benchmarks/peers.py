@@ -14,8 +14,9 @@ import numpy as np
 import jaxgmm
 from experiments.benchmarks.problems import Parameters, Problem
 from experiments.benchmarks.timing import Contender
-from jaxgmm.data import as_rows
-from jaxgmm.priors import Penalty, prepare
+from jaxgmm.data.rows import as_rows
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.ridge import prepare
 
 
 class Passes(Protocol):

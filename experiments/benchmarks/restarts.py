@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.benchmarks.climbs import SHORT, Climbs, recorded
 from experiments.benchmarks.hard import DATASETS, EASY, Hard
-from jaxgmm.initialise import METHODS
+from jaxgmm.fitting.starts.drawn import METHODS
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 RECORDS = pathlib.Path(".cache") / "restarts"

@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm._types import FitResult, Mixture, Status
-from jaxgmm.arrays import is_traced
+from jaxgmm.fitting.results import FitResult, Status
+from jaxgmm.host.arrays import is_traced
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.persistence import archive, layout
 
 

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm._types import FAILED, FitResult, Mixture, Restarts, Status
-from jaxgmm.arrays import Names
-from jaxgmm.covariances import Dense
-from jaxgmm.families import FAMILIES
+from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
+from jaxgmm.host.arrays import Names
+from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.families.table import FAMILIES
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.persistence import archive
 
 VERSION = 1
@@ -32,7 +33,7 @@ def encode(value: Any) -> dict[str, bytes]:
     family = _mixture_of(value).family
     if FAMILIES.get(family.name) != family:
         raise ValueError(f"the family {family.name!r} is not in jaxgmm.FAMILIES, and could not be read back")
-    for leaf, array in _named(value).items():
+    for leaf, array in named(value).items():
         if f"<{array.dtype.kind}{array.dtype.itemsize}" not in _DTYPES:
             raise ValueError(f"{leaf} has dtype {array.dtype}: mixtures of float32 or float64 can be saved")
     value = jax.tree.map(lambda array: array.astype(array.dtype.newbyteorder("<"), order="C"), value)
@@ -41,7 +42,7 @@ def encode(value: Any) -> dict[str, bytes]:
         raise ValueError("the parts of value have shapes that do not belong together")
     check_values(value)
     members = {_HEADER: header}
-    for leaf, array in _named(value).items():
+    for leaf, array in named(value).items():
         members[f"{leaf}.npy"] = _prefix(array) + array.tobytes()
     if len(header) > _MOST_HEADER:
         raise ValueError(f"feature_names take {len(header)} bytes, and there is room for {_MOST_HEADER}")
@@ -60,7 +61,7 @@ def decode(file: BinaryIO) -> Any:
     skeleton = _skeleton(_parsed(raw))
     if _header(skeleton) != raw:
         raise ValueError("its header is not written as `save` writes it")
-    wanted = {f"{leaf}.npy": array for leaf, array in _named(skeleton).items()}
+    wanted = {f"{leaf}.npy": array for leaf, array in named(skeleton).items()}
     sizes = {name: len(_prefix(array)) + array.size * array.dtype.itemsize for name, array in wanted.items()}
     contents = archive.read(file, {_HEADER: len(raw), **sizes})
     arrays = []
@@ -117,7 +118,7 @@ def _mixture_of(value: Any) -> Mixture:
     return value.mixture if isinstance(value, FitResult) else value
 
 
-def _named(value: Any) -> dict[str, Any]:
+def named(value: Any) -> dict[str, Any]:
     """Leaves by their path, in the pytree's order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(value)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
@@ -133,7 +134,7 @@ def _header(value: Any) -> bytes:
         "kind": "result" if is_result else "mixture",
         "covariance_type": _mixture_of(value).family.name,
         "feature_names": None if names is None else list(names),
-        "arrays": {leaf: [array.dtype.str, list(array.shape)] for leaf, array in _named(value).items()},
+        "arrays": {leaf: [array.dtype.str, list(array.shape)] for leaf, array in named(value).items()},
     }
     return json.dumps(header).encode()
 
@@ -179,7 +180,7 @@ def _skeleton(header: dict[str, Any]) -> Any:
     skeleton: Any = Mixture(like(n_components), like(n_components, n_features), covs, family)
     if kind == "result":
         skeleton = _result_skeleton(skeleton, found, like, header.get("feature_names"))
-    wanted = _named(skeleton)
+    wanted = named(skeleton)
     if list(wanted) != list(found):
         raise ValueError(f"the arrays are {', '.join(found)[:300]}, and must be {', '.join(wanted)}")
     for leaf, array in wanted.items():

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxgmm._types import FAILED, FitResult, Status
-from jaxgmm.checks import as_number
+from jaxgmm.fitting.results import FAILED, FitResult, Status
+from jaxgmm.host.checks import as_number
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from jaxgmm.checks import as_count
+from jaxgmm.host.checks import as_count
 
 OKABE_ITO = ("0072B2", "E69F00", "56B4E9", "D55E00", "009E73", "CC79A7")
 """Okabe and Ito's colours (2008) that show on white, their yellow and black left out; the first few farthest apart."""

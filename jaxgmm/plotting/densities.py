@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxgmm import density
 from jaxgmm.plotting.colours import INK, palette, shades
 from jaxgmm.plotting.legends import component_keys, name_axes, note_sample, stated
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.regions import levels, lines
 from jaxgmm.plotting.views import MAX_ROWS, View, as_axes, as_coverage, as_view
+from jaxgmm.probability import density
 
 _N_CURVE, _N_GRID = 600, 240
 """Points of a curve, and lines of a grid in each direction."""

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 
-from jaxgmm import density
 from jaxgmm.plotting.colours import INK, palette
 from jaxgmm.plotting.densities import draw_curves
 from jaxgmm.plotting.legends import component_keys, dot, ellipse_key, name_axes, note_sample
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.regions import axes_of, radius
 from jaxgmm.plotting.views import MAX_ROWS, Components, View, as_axes, as_coverage, as_view
+from jaxgmm.probability import density
 
 COVERAGE = (0.5, 0.95)
 _APART = 10

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxgmm._types import Mixture
-from jaxgmm.density import log_prob
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.plotting.views import Components
+from jaxgmm.probability.density import log_prob
 
 _N_DRAWS = 2048
 _TAIL, _DRAWS_PER_FOLD, _N_FOLDS = 1 / 32, 48, 34

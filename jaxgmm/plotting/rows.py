@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxgmm import density
-from jaxgmm.arrays import as_numbers
-from jaxgmm.fitted import check_names, names_in
+from jaxgmm.host.arrays import as_numbers
+from jaxgmm.model.fitted import check_names, names_in
 from jaxgmm.plotting.colours import INK, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes, as_mixture, as_view
+from jaxgmm.probability import density
 
 _MOST = 15
 """Bars; of more components the least responsible are one bar."""

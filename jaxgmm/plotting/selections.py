@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from jaxgmm.candidates import Selection
-from jaxgmm.criteria import check_criterion
+from jaxgmm.fitting.candidates import Selection
+from jaxgmm.fitting.criteria import check_criterion
 from jaxgmm.plotting.colours import INK, PALE, palette
 from jaxgmm.plotting.legends import legend as add_legend
 from jaxgmm.plotting.views import as_axes

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxgmm._types import Mixture
-from jaxgmm.algebra import marginal
-from jaxgmm.arrays import Names, as_table, is_traced
-from jaxgmm.checks import as_count, check_finite
-from jaxgmm.density import responsibilities
-from jaxgmm.fitted import as_mixtures, check_names, names_in
+from jaxgmm.host.arrays import Names, as_table, is_traced
+from jaxgmm.host.checks import as_count, check_finite
+from jaxgmm.host.weights import as_weights
+from jaxgmm.model.fitted import as_mixtures, check_names, names_in
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.plotting.colours import blend, palette
-from jaxgmm.weights import as_weights
+from jaxgmm.probability.algebra import marginal
+from jaxgmm.probability.density import responsibilities
 
 MAX_ROWS = 20_000
 """Rows drawn one by one: more would only cover each other, and take seconds."""

@@ -11,13 +11,14 @@ from jax import Array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from jaxgmm._types import FAILED, FitResult, Mixture, Status
-from jaxgmm.arrays import as_table, float_dtype
-from jaxgmm.causes import why_collapsed
-from jaxgmm.cautions import caution
-from jaxgmm.families import family_of
-from jaxgmm.fitting import Options, fit_table
-from jaxgmm.initialise import initialize
+from jaxgmm.fitting.causes import why_collapsed
+from jaxgmm.fitting.fit import Options, fit_table
+from jaxgmm.fitting.results import FAILED, FitResult, Status
+from jaxgmm.fitting.starts.drawn import initialize
+from jaxgmm.host.arrays import as_table, float_dtype
+from jaxgmm.host.cautions import caution
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.sklearn.conversion import arrays_of
 from jaxgmm.sklearn.regularisation import method_of
 from jaxgmm.sklearn.starts import METHODS, Given, as_given, start_from

@@ -11,12 +11,14 @@ import numpy as np
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
-from jaxgmm._types import FitResult, Mixture
-from jaxgmm.arrays import float_dtype
-from jaxgmm.covariances import Dense, Diagonal
-from jaxgmm.families import family_of
-from jaxgmm.fitted import as_mixture, is_fit, names_in
-from jaxgmm.scaling import to_host
+from jaxgmm.fitting.results import FitResult
+from jaxgmm.host.arrays import float_dtype
+from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.fitted import as_mixture, is_fit, names_in
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.units import to_host
 
 _SHARED_TYPES = ("full", "tied", "diag", "spherical")
 

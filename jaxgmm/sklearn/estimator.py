@@ -12,16 +12,16 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxgmm._types import Status
-from jaxgmm.checks import as_count
-from jaxgmm.criteria import aic, bic
-from jaxgmm.density import log_prob, predict, responsibilities
-from jaxgmm.likelihood import score
-from jaxgmm.sampling import sample
+from jaxgmm.fitting.criteria import aic, bic
+from jaxgmm.fitting.results import Status
+from jaxgmm.host.checks import as_count
+from jaxgmm.host.weights import as_weights
+from jaxgmm.probability.density import log_prob, predict, responsibilities
+from jaxgmm.probability.likelihood import score
+from jaxgmm.probability.sampling import sample
 from jaxgmm.sklearn.climbs import CONSTRAINTS, attributes_of, climbed, warn_of
 from jaxgmm.sklearn.conversion import from_sklearn
 from jaxgmm.sklearn.rows import bucket, in_bucket, readable
-from jaxgmm.weights import as_weights
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -183,7 +183,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             sample_weight: non-negative weights, (N,).
 
         Returns:
-            Nats per unit weight.
+            ObjectiveUnits per unit weight.
         """
         return self._of_all(score, X, sample_weight)
 

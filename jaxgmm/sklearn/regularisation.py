@@ -19,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._protocols import Algorithm, Family
-from jaxgmm._types import Info, Mixture, Moments
-from jaxgmm.em import EM, EMState
-from jaxgmm.moments import Statistic
-from jaxgmm.priors import Penalty, Ridge
-from jaxgmm.scaling import measure
+from jaxgmm.data.intake import measure
+from jaxgmm.fitting.algorithms.em import EM, EMState
+from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import Moments, Statistic
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.ridge import Ridge
 
 
 class Noisy(NamedTuple):

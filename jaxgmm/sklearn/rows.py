@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgmm import scaling
-from jaxgmm.arrays import as_numbers, holds_masked
+from jaxgmm.data import intake as scaling
+from jaxgmm.host.arrays import as_numbers, holds_masked
 
 _FEWEST = 64
 """Data of fewer rows share a program: scikit-learn's users predict a handful as often as a thousand."""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxgmm._protocols import Family
-from jaxgmm._types import Mixture
-from jaxgmm.arrays import as_numbers
-from jaxgmm.mixtures import make_mixture
+from jaxgmm.host.arrays import as_numbers
+from jaxgmm.model.build import make_mixture
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.sklearn.conversion import arrays_of, mixture_of
 
 METHODS = {

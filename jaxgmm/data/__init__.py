@@ -1,0 +1,1 @@
+"""Data: how rows reach a fit, and the passes over them."""

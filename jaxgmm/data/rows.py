@@ -1,0 +1,238 @@
+"""How the data reach us: `Rows`, passed over in chunks, so that memory does not grow with N."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxgmm.data.centring import about, centre_of, in_place
+from jaxgmm.data.expectation import expectation
+from jaxgmm.data.kernels import shares, whitened
+from jaxgmm.data.passes import Distances, by_residuals, combine, distances_from, weighted_sum
+from jaxgmm.host.arrays import as_floats, as_numbers, float_dtype, is_traced
+from jaxgmm.host.shapes import as_one_column, check_rows
+from jaxgmm.host.weights import as_weights, check_weights_held
+from jaxgmm.model.columns import Columns
+from jaxgmm.model.fitted import Fitted, as_mixture
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import DIAGONAL, Moments, Statistic, gather
+from jaxgmm.numerics import chunks
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Plain rows with weights.
+
+    A row of weight zero counts as left out, whatever it holds, and the derivative in its weight is the row's own, or 0
+    where its square is not finite. One of weight NaN makes NaN of what it enters.
+
+    Attributes:
+        x: rows, (N, D), floating-point.
+        weights: non-negative, (N,).
+        distances: of the rows from their mean, where `ready` has measured them.
+    """
+
+    x: Array
+    weights: Array
+    distances: Distances | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns D."""
+        return self.x.shape[1]
+
+    def log_joint(self, mixture: Mixture) -> Array:
+        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
+
+        def rows(prepared: whitened.Prepared, columns: Array) -> Array:
+            seen = whitened.joint(prepared, columns)
+            return jnp.where((seen.shrink > 1)[None, :] | seen.lost, -jnp.inf, seen.log_joint).T
+
+        return self._each(mixture, rows)
+
+    def log_components(self, mixture: Mixture) -> Array:
+        """Log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
+        each, nowhere = shares.prepare_each(mixture), jnp.zeros_like(mixture.means[0])
+
+        def chunk(x: Array, weights: Array) -> Array:
+            return shares.log_components(each, mixture.means, in_place(x, weights, nowhere)[0]).T
+
+        return chunks.each(mixture.means.size, chunk, self.x, self.weights)
+
+    def log_responsibilities(self, mixture: Mixture) -> Array:
+        """Log p(k | x_i), (N, K); of a far row, the nearest component's is 0."""
+        return self._each(mixture, lambda *seen: shares.log_shares(*seen).T)
+
+    def log_prob(self, mixture: Mixture) -> Array:
+        """Log p(x_i), (N,)."""
+        return self._each(mixture, shares.log_prob)
+
+    def log_likelihood(self, mixture: Mixture) -> Array:
+        """Σ wᵢ log p(xᵢ), ()."""
+        centre = centre_of(mixture)
+        prepared = whitened.prepare(about(mixture, centre))
+
+        def chunk(x: Array, weights: Array) -> Array:
+            columns, weights = in_place(x, weights, centre)
+            return weighted_sum(weights, shares.log_prob(prepared, columns))
+
+        return self.fold(mixture.means.size, chunk, jnp.add)
+
+    def slopes_of_absent(self, mixture: Mixture) -> Array:
+        """Derivatives of the log-likelihood in weights of 0, Σ wᵢ N_k(xᵢ) / p(xᵢ), and 0 for the others, (K,)."""
+        centre = centre_of(mixture)
+        prepared = whitened.prepare(about(mixture, centre))
+
+        def chunk(x: Array, weights: Array) -> Array:
+            columns, weights = in_place(x, weights, centre)
+            return jnp.sum(weights[None, :] * shares.slopes_of_absent(prepared, columns), axis=-1)
+
+        return self.fold(mixture.means.size, chunk, jnp.add)
+
+    def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
+        """The E-step: moments under the responsibilities of a mixture, and Σ wᵢ log p(xᵢ)."""
+        return expectation(statistic, mixture, self.x, self.weights, self.distances)
+
+    def ready(self, columns: Columns) -> Rows:
+        """The same rows, measured once for many passes."""
+        return dataclasses.replace(self, distances=distances_from(columns.mean, self.x, self.weights))
+
+    def columns(self) -> Columns:
+        """Mass, count, means and variances of the columns, about the first row that counts."""
+        # Without the barrier XLA searches weights of 1, a constant under the caller's jit, for half a minute a million.
+        counted = lax.optimization_barrier(lax.stop_gradient(self.weights) != 0)
+        origin = lax.stop_gradient(self.x[jnp.argmax(counted)])
+
+        def chunk(x: Array, weights: Array) -> tuple[Moments, Array]:
+            points, masses = in_place(x, weights, origin)
+            return gather(masses[None], points[None], DIAGONAL), jnp.sum((weights != 0).astype(x.dtype))
+
+        whole, count = self.fold(self.x.shape[1], chunk, combine)
+        mass = whole.mass[0]
+        variance = whole.scatter[0] / jnp.where(mass > 0, mass, 1.0)
+        return Columns(mass=mass, count=count, mean=whole.mean[0] + origin, variance=variance)
+
+    def fold(self, width: int, chunk: Callable[..., Any], combine: Callable[..., Any], *others: Array) -> Any:
+        """Combine what `chunk(x (C, D), weights (C,), ...)` gives over all chunks; see `chunks.fold`."""
+        chex.assert_rank([self.x, self.weights], [2, 1])
+        chex.assert_equal_shape_prefix([self.x, self.weights, *others], 1)
+        return chunks.fold(width, chunk, combine, self.x, self.weights, *others)
+
+    def _each(self, mixture: Mixture, rows: Callable[[whitened.Prepared, Array], Array]) -> Array:
+        """What `rows(prepared, columns)` gives for each row, (N, ...)."""
+        centre = centre_of(mixture)
+        prepared = whitened.prepare(about(mixture, centre))
+
+        def chunk(x: Array, weights: Array) -> Array:
+            return rows(prepared, in_place(x, weights, centre)[0])
+
+        return chunks.each(mixture.means.size, chunk, self.x, self.weights)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ResidualRows(Rows):
+    """Plain rows whose every pass goes by whitened residuals, however long it takes."""
+
+    def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
+        """The E-step, as that of `Rows`."""
+        return by_residuals(statistic, mixture, self.x, self.weights)
+
+    def ready(self, columns: Columns) -> ResidualRows:
+        """The same rows: residuals need no distances."""
+        return self
+
+
+def ready(data: Any, columns: Columns) -> Any:
+    """Data made ready for many passes; those that have nothing to measure as they are."""
+    return data.ready(columns) if isinstance(data, Rows) else data
+
+
+def as_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
+    """A mixture and data in one dtype, the wider; `Data` other than `Rows` passes as it is.
+
+    Raises:
+        TypeError: if the mixture is something else, or x or the weights hold no real numbers.
+        ValueError: if x is not (N, D) with the mixture's D, or the weights are not (N,).
+    """
+    mixture = as_mixture(mixture, x.x if isinstance(x, Rows) else x)
+    if hasattr(x, "moments") and hasattr(x, "log_joint"):
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
+        if isinstance(x, Rows):
+            mixture, rows = _as_whole_rows(mixture, x.x)
+            distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
+            return mixture, dataclasses.replace(as_rows(rows, x.weights, "the weights of x"), distances=distances)
+        if x.n_features != mixture.n_features:
+            raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
+        return mixture, x
+    mixture, rows = _as_whole_rows(mixture, x)
+    return mixture, as_rows(rows, sample_weight)
+
+
+def _as_whole_rows(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
+    rows = as_numbers(x, "x")
+    check_rows(rows, x)
+    return as_points(mixture, rows)
+
+
+def as_weighted_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
+    """The same for a fit, which asks of the weights' values too where they are concrete.
+
+    Raises:
+        TypeError: as `as_data`.
+        ValueError: as `as_data`, or if weights are negative, not finite or all zero.
+    """
+    asked = as_data(mixture, x, sample_weight)
+    weights = x.weights if isinstance(x, Rows) else sample_weight
+    if weights is not None and not is_traced(weights):
+        as_weights(weights, asked[1].x.shape[0])
+    return asked
+
+
+def as_points(mixture: Mixture | Fitted, x: Any) -> tuple[Mixture, Array]:
+    """A mixture and points (..., D) in one dtype, the wider.
+
+    Raises:
+        TypeError: if the mixture is something else, or x holds no real numbers.
+        ValueError: if the last axis is not the mixture's D.
+    """
+    mixture = as_mixture(mixture, x)
+    given, x = x, as_numbers(x, "x")
+    dtype = float_dtype(x, mixture.means)
+    if x.ndim == 0 or x.shape[-1] != mixture.n_features:
+        found = f"{x.shape[-1]} columns" if x.ndim else "no columns"
+        hint = f": {as_one_column(given, 'x')}" if x.ndim == mixture.n_features == 1 else ""
+        raise ValueError(f"x has {found} (shape {x.shape}), but the mixture has {mixture.n_features}{hint}")
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture), jnp.asarray(x, dtype)
+
+
+def as_rows(x: Array, sample_weight: Any = None, name: str = "sample_weight") -> Rows:
+    """Rows of an array (N, D) with weights in its dtype; None is 1 for each row, a negative or infinite one NaN.
+
+    Raises:
+        TypeError: if the weights hold no real numbers.
+        ValueError: if the weights are not (N,), or are too little for the dtype.
+    """
+    if sample_weight is None:
+        return Rows(x, jnp.ones(x.shape[0], x.dtype))
+    given = as_numbers(sample_weight, name)
+    if isinstance(given, np.ndarray):
+        check_weights_held(given, x.dtype, name)
+    weights = as_floats(given, name).astype(x.dtype)
+    if weights.shape != x.shape[:1]:
+        raise ValueError(f"{name} must have shape ({x.shape[0]},), one for each row, not {weights.shape}")
+    return Rows(x, _sound(weights))
+
+
+def _sound(weights: Array) -> Array:
+    """Weights, those that are none as NaN: where they cannot be refused, they spoil whatever they enter."""
+    return jnp.where((weights >= 0) & (weights < jnp.inf), weights, jnp.nan)

@@ -1,0 +1,1 @@
+"""Fitting: steps, algorithms, starts, restarts, and the choice among fits."""

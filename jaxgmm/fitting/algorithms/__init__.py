@@ -1,0 +1,1 @@
+"""Algorithms: ways to climb the objective."""

@@ -1,0 +1,217 @@
+"""EM with quasi-Newton extrapolation: EM's optimum in far fewer passes where components overlap."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, nn
+
+from jaxgmm.fitting.algorithms.em import EM, Visit, gain_in_q, rounding_gain, unvisited
+from jaxgmm.fitting.algorithms.protocol import Info
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.numerics.linalg import finite, product
+
+_FLATTEST = 1e-8
+"""Curvature along a step, against the complete data's, from which on the step tells of the objective's shape."""
+
+_LATEST = 3
+"""Steps of which none may have curved upwards where the gain that remains is to be estimated."""
+
+
+class AcceleratedState(NamedTuple):
+    """What `Accelerated` carries.
+
+    Attributes:
+        best: the best mixture so far.
+        highest: the highest objective so far, (); −∞ before the start has been visited.
+        proposal: the mixture to visit next.
+        safe: whether the proposal is an EM step from the best, ().
+        points: coordinates of earlier visits, oldest first, (order, P).
+        residuals: F(point) − point for the EM map F, (order, P).
+        count: how many of them there are, ().
+    """
+
+    best: Visit
+    highest: Array
+    proposal: Mixture
+    safe: Array
+    points: Array
+    residuals: Array
+    count: Array
+
+    mixture = property(lambda self: self.best.mixture)
+    log_likelihood = property(lambda self: self.best.log_likelihood)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Accelerated:
+    """EM accelerated by limited-memory BFGS, with EM as its preconditioner (Jamshidian & Jennrich 1997).
+
+    With F the EM map in unconstrained coordinates and I_c the information of the complete data, the residual
+    F(θ) − θ is, near the optimum, the gradient of the objective in the metric I_c. In that metric minus the
+    Hessian lies between 0 and 1, 1 being what EM takes it for, and the fraction of information that is missing
+    is what slows EM down. The last steps and the residuals' changes along them correct it (the two loops of
+    Nocedal 1980, begun from 1).
+
+    Each iteration is one pass. It visits the proposed mixture, which counts only if its objective is at least that
+    of the best mixture plus what an EM step from there is sure to gain, the M-step's gain in Q; if not, the
+    best stays, and the next pass is spent on the EM step itself. So the objective never falls, and no more than
+    every other pass is lost.
+
+    The gain that remains is taken to be the larger of two: half the slope along the extrapolation, and the EM step's
+    gain in Q divided by the least curvature seen along the last steps. Where one of the latest curved
+    upwards there is no estimate yet.
+
+    Attributes:
+        algorithm: the EM to accelerate.
+        order: how many steps are remembered; static.
+    """
+
+    takes_spares: ClassVar[bool] = True
+    """Components with log-weight −∞ stay as they are."""
+
+    algorithm: EM = EM()
+    order: int = dataclasses.field(default=8, metadata={"static": True})
+
+    def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
+        """No pass: the first step visits the start."""
+        info = unvisited(mixture.means.dtype)
+        unknown, no_mass = info.objective, jnp.zeros_like(mixture.log_weights)
+        best = Visit(mixture, no_mass, unknown, unknown, mixture, gain=unknown)
+        empty = jnp.zeros((self.order, coordinates(mixture).shape[0]), unknown.dtype)
+        lowest, safe, count = jnp.full_like(unknown, -jnp.inf), jnp.ones((), bool), jnp.zeros((), jnp.int32)
+        return AcceleratedState(best, lowest, mixture, safe, empty, empty, count), info
+
+    def step(self, state: AcceleratedState, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
+        """Visit the proposal, keep the better, propose anew: one pass."""
+        seen, best = self.algorithm.visit(state.proposal, data, penalty), state.best
+        begun = state.highest > -jnp.inf
+        sound = finite((seen.objective, seen.mass, seen.image.means, seen.image.covs))
+        # What rounding of the sum over rows makes of two equal objectives.
+        slack = 4 * float(jnp.finfo(best.objective.dtype).eps) * (jnp.abs(state.highest) + penalty.columns.mass)
+        better = state.safe | (sound & (seen.objective >= state.highest + best.gain - slack))
+        best, other = _choose(better, seen, best), _choose(better, best, seen)
+
+        told = begun & (sound | better)
+        points = jnp.where(told, _append(state.points, coordinates(other.mixture)), state.points)
+        residuals = jnp.where(told, _append(state.residuals, _residual(other)), state.residuals)
+        count = jnp.minimum(state.count + told.astype(jnp.int32), self.order)
+        direction, slope, remaining = extrapolate(best, points, residuals, count, penalty)
+        # A direction in which the model falls, or that overflows, is no proposal.
+        safe = ~(begun & better & jnp.isfinite(slope) & (slope > 0))
+        moved = displaced(best.mixture, direction, best.image)
+        highest, proposal = jnp.maximum(state.highest, best.objective), _choose(safe, best.image, moved)
+        state = AcceleratedState(best, highest, proposal, safe, points, residuals, count)
+        gain = jnp.where(best.gain <= 0, 0.0, remaining)
+        return state, Info(best.objective, gain, jnp.ones((), jnp.int32))
+
+
+def extrapolate(
+    best: Visit, points: Array, residuals: Array, count: Array, penalty: Penalty
+) -> tuple[Array, Array, Array]:
+    """The quasi-Newton direction from the best mixture, (P,), the slope along it, and the gain that remains.
+
+    Args:
+        best: the best mixture, with its residual f.
+        points: earlier visits θ_j, oldest first, (m, P).
+        residuals: their residuals f_j, (m, P).
+        count: how many of them there are, ().
+        penalty: the prior.
+    """
+    order = points.shape[0]
+    here, residual = coordinates(best.mixture), _residual(best)
+    known = (jnp.arange(order, dtype=count.dtype) >= order - count)[:, None] & _present(best.image)[None, :]
+    steps = jnp.where(known, _append(points, here) - points, 0.0)
+    bends = jnp.where(known, residuals - _append(residuals, residual), 0.0)
+    information = complete_information(best, penalty)
+    steps_dual, bends_dual = jax.vmap(information)(steps), jax.vmap(information)(bends)
+    length = jnp.sum(steps_dual * steps, axis=-1)
+    curved = jnp.sum(steps_dual * bends, axis=-1)
+    long = length > rounding_gain(best.mixture, best.mass)
+    used = long & (curved > _FLATTEST * length)
+    inverse = jnp.where(used, 1 / jnp.where(used, curved, 1.0), 0.0)
+
+    direction, shares = residual, []
+    for j in reversed(range(order)):
+        share = inverse[j] * jnp.sum(steps_dual[j] * direction)
+        direction = direction - share * bends[j]
+        shares.append(share)
+    for j, share in enumerate(reversed(shares)):
+        direction = direction + (share - inverse[j] * jnp.sum(bends_dual[j] * direction)) * steps[j]
+
+    slope = product("p,p->", information(residual), direction)
+    least = jnp.min(jnp.where(used, curved / jnp.where(used, length, 1.0), 1.0))
+    upwards = jnp.any((long & ~used)[-_LATEST:])
+    estimated = (slope > 0) & (count >= min(2, order)) & ~upwards
+    gain = jnp.where(estimated, jnp.maximum(0.5 * slope, best.gain / least), jnp.inf)
+    return direction, slope, gain
+
+
+def complete_information(best: Visit, penalty: Penalty) -> Any:
+    """V ↦ I_c v in coordinates at the best mixture: the Hessian there of the gain in Q, taken from it."""
+    mixture, mass = best.mixture, best.mass
+
+    def gain(direction: Array) -> Array:
+        return gain_in_q(mixture, _displaced(mixture, direction), mass, penalty)
+
+    still = jnp.zeros_like(coordinates(mixture))
+    return jax.linearize(jax.grad(gain), still)[1]
+
+
+def coordinates(mixture: Mixture) -> Array:
+    """Log-weights, means and the family's unconstrained scales in one vector, (P,); 0 for a log-weight of −∞."""
+    log_weights = jnp.where(mixture.log_weights > -jnp.inf, mixture.log_weights, 0.0)
+    return jnp.concatenate([log_weights, mixture.means.ravel(), mixture.family.pack(mixture.covs).ravel()])
+
+
+def displaced(mixture: Mixture, direction: Array, image: Mixture) -> Mixture:
+    """The mixture moved along a direction (P,) of coordinates; components absent from the image are as in it."""
+    held = image.log_weights > -jnp.inf
+    moved = _displaced(mixture, direction)
+    log_weights = nn.log_softmax(jnp.where(held, moved.log_weights, -jnp.inf))
+
+    def keep(fresh: Array, kept: Array) -> Array:
+        there = held if fresh.shape[0] == held.shape[0] else jnp.ones((1,), bool)
+        return jnp.where(there.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, kept)
+
+    covs = jax.tree.map(keep, moved.covs, image.covs)
+    return Mixture(log_weights, keep(moved.means, image.means), covs, mixture.family)
+
+
+def _displaced(mixture: Mixture, direction: Array) -> Mixture:
+    (n_components, n_features), family = mixture.means.shape, mixture.family
+    scales = family.pack(mixture.covs)
+    of_weights, of_means, of_scales = jnp.split(direction, [n_components, n_components * (1 + n_features)])
+    return Mixture(
+        log_weights=mixture.log_weights + of_weights,
+        means=mixture.means + of_means.reshape(mixture.means.shape),
+        covs=family.unpack(scales + of_scales.reshape(scales.shape), n_features),
+        family=family,
+    )
+
+
+def _residual(visit: Visit) -> Array:
+    return jnp.where(_present(visit.image), coordinates(visit.image) - coordinates(visit.mixture), 0.0)
+
+
+def _present(image: Mixture) -> Array:
+    """Which coordinates belong to components that are there, (P,)."""
+    held = image.log_weights > -jnp.inf
+    n_scales = image.family.pack(image.covs).shape
+    per_covariance = held if n_scales[0] == held.shape[0] else jnp.ones(n_scales[:1], bool)
+    repeated = jnp.repeat(held, image.n_features), jnp.repeat(per_covariance, n_scales[1])
+    return jnp.concatenate([held, *repeated])
+
+
+def _append(rows: Array, row: Array) -> Array:
+    """Rows less the first, then one more."""
+    return jnp.concatenate([rows[1:], row[None]])
+
+
+def _choose(condition: Array, one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

@@ -1,0 +1,101 @@
+"""What a fit collapsed on, in words: on the host, in NumPy, and only where one did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm.data.intake import constant_columns, measure
+from jaxgmm.fitting.collapse import LEAST_ROWS
+from jaxgmm.host.arrays import Names, column_label
+from jaxgmm.host.weights import as_weights
+from jaxgmm.model.families.table import FAMILIES
+from jaxgmm.model.mixture import Mixture
+
+REMEDY = (
+    "Leave out columns that are constant or follow others, ask for fewer components or another covariance_type, "
+    "or give a stronger prior, such as Ridge(1e-6); where a component without spread is meant, "
+    "Ridge(strength, floor_is_fine=True)"
+)
+"""What to do about it."""
+
+_MOST_TOLD = 3
+"""Components or columns that are named one by one; of more, how many there are is told."""
+
+_SLACK = 1.1
+"""How much above its limit a value may be here: the mixture went through the user's units and their rounding."""
+
+
+def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: Any, names: Names | None) -> str:
+    """Which components have collapsed, and in which columns, as part of a sentence.
+
+    Args:
+        mixture: the collapsed mixture, in the units of x.
+        x: the rows that it was fitted to, (N, D).
+        sample_weight: of the rows; None is 1 for each.
+        prior: the prior, or None.
+        names: of the columns.
+    """
+    weights = as_weights(sample_weight, len(x))
+    constant = constant_columns(x, weights)
+    scale = np.asarray(measure(x, weights, FAMILIES["full"], np.float64).scale)
+    causes = []
+    if constant.any():
+        verb = "is" if constant.sum() == 1 else "are"
+        causes = [f"{_listed([column_label(int(j), names) for j in np.flatnonzero(constant)])} {verb} constant"]
+    n_rows = np.exp(np.asarray(mixture.log_weights, np.float64)) * np.count_nonzero(weights)
+    causes += [
+        f"component {k} holds less than a row ({n_rows[k]:.2g} rows)" for k in np.flatnonzero(n_rows < LEAST_ROWS)
+    ]
+    shared = mixture.covs.count < mixture.n_components
+    strength = 0.0 if prior is None else float(prior.settle(mixture.means.dtype).strength)
+    for k in [0] if shared else np.flatnonzero(n_rows >= LEAST_ROWS):
+        rows = n_rows.sum() if shared else n_rows[k]
+        floor = strength * n_rows.sum() / (rows + strength * n_rows.sum())
+        flat = _flat(mixture, int(k), scale, floor, ~constant, names, float(rows))
+        causes += [("the shared covariance " if shared else f"component {k} ") + clause for clause in flat]
+    return _listed(causes, "; ") or "a covariance is singular to rounding"
+
+
+def _listed(texts: list[str], between: str = ", ") -> str:
+    """So many of them as can be read, and how many more there are."""
+    more = [f"and {len(texts) - _MOST_TOLD} more"] if len(texts) > _MOST_TOLD + 1 else []
+    return between.join([*texts[:_MOST_TOLD], *more] if more else texts)
+
+
+def _flat(
+    mixture: Mixture,
+    k: int,
+    scale: np.ndarray,
+    floor: float,
+    varies: np.ndarray,
+    names: Names | None,
+    n_rows: float,
+) -> list[str]:
+    """Where a covariance is flat: in columns, or in combinations of the others."""
+    eps, n_features = float(jnp.finfo(mixture.means.dtype).eps), mixture.n_features
+    covariance = np.asarray(mixture.covariances[k], np.float64)
+    deviations = np.sqrt(np.diagonal(covariance))
+    least = _SLACK * max(1.01 * floor, 4 * (8 * eps) ** 2)
+    flat = ((deviations / scale) ** 2 <= least) & varies
+    clauses = []
+    if flat.any():
+        told = [f"{column_label(int(j), names)} (standard deviation {deviations[j]:.2g})" for j in np.flatnonzero(flat)]
+        clauses = [f"does not spread in {_listed(told)}"]
+    rest = np.flatnonzero(~flat & varies)
+    if not mixture.covs.mixes or not rest.size:
+        return clauses
+    among = np.ix_(rest, rest)
+    spectrum, directions = np.linalg.eigh((covariance / deviations[:, None] / deviations[None, :])[among])
+    relative = np.linalg.eigvalsh((covariance / scale[:, None] / scale[None, :])[among])
+    n_flat = int(np.sum((spectrum <= _SLACK * 3 * n_features * eps) | (relative <= least)))
+    if n_flat > _MOST_TOLD or (n_flat and n_rows <= n_features):
+        few = f": {n_rows:.0f} rows are too few for so many columns" if n_rows <= n_features else ""
+        return [*clauses, f"is flat in {n_flat} of {n_features} directions{few}"]
+    for direction in directions.T[:n_flat]:
+        members = rest[np.abs(direction) > 0.1 * np.abs(direction).max()]
+        told = [column_label(int(j), names) for j in members]
+        clauses.append(f"is flat where {_listed(told)} follow each other")
+    return clauses

@@ -1,0 +1,222 @@
+"""Information criteria, signed as scikit-learn signs them: lower is better."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from jaxgmm.data.passes import weighted_sum
+from jaxgmm.data.rows import as_data
+from jaxgmm.host.arrays import as_numbers, is_traced
+from jaxgmm.host.cautions import caution
+from jaxgmm.host.checks import as_count, as_number
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.fitted import Fitted
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.probability.likelihood import log_likelihood
+
+CRITERIA = ("bic", "aic", "icl")
+"""Names of the criteria; all are lower for better."""
+
+
+def check_criterion(criterion: Any) -> None:
+    """Ask for the name of a criterion.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
+
+
+def n_parameters(covariance_type: Any, K: int, D: int) -> int:
+    """Number of free parameters: (K − 1) weights, K·D means, and the family's covariance entries.
+
+    Args:
+        covariance_type: a name or a family.
+        K: number of components.
+        D: number of columns.
+
+    Returns:
+        The count.
+
+    Raises:
+        ValueError: if the family is not known, or K or D is below 1.
+    """
+    K, D = as_count(K, "K"), as_count(D, "D")
+    return K - 1 + K * D + family_of(covariance_type).n_parameters(K, D)
+
+
+def aic(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None
+) -> Array:
+    """Akaike's information criterion, −2ℓ + 2p; lower is better (Akaike 1974).
+
+    Here ℓ = (n / Σw) Σ wᵢ log p(xᵢ): the log-likelihood of n rows. See `bic` for n.
+
+    Args:
+        mixture: the mixture, with p free parameters.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        n: how many rows the data count as; None as for `bic`.
+
+    Returns:
+        ().
+
+    Raises:
+        TypeError: if n is no number.
+        ValueError: if shapes do not match, or n is below 1 or not finite.
+    """
+    mixture, data, _, unit = _asked(mixture, x, sample_weight, n)
+    return -2 * unit * log_likelihood(mixture, data) + 2.0 * mixture.n_parameters
+
+
+def bic(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None
+) -> Array:
+    """Bayesian information criterion, −2ℓ + p log n; lower is better (Schwarz 1978).
+
+    Here ℓ = (n / Σw) Σ wᵢ log p(xᵢ): the log-likelihood of n rows. Weights count as frequencies, n = Σw, as long as
+    Σw reaches the number of rows of positive weight. Below that they cannot be frequencies: n is then the effective
+    number of rows, (Σw)² / Σw² (Kish 1965), and a warning says so; under a trace, where values cannot be seen, the
+    same is done without one. mclust's BIC is the negative of this.
+
+    Args:
+        mixture: the mixture, with p free parameters.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        n: how many rows the data count as, at least 1; None is as said above.
+
+    Returns:
+        ().
+
+    Raises:
+        TypeError: if n is no number.
+        ValueError: if shapes do not match, or n is below 1 or not finite.
+    """
+    mixture, data, n, unit = _asked(mixture, x, sample_weight, n)
+    return -2 * unit * log_likelihood(mixture, data) + mixture.n_parameters * jnp.log(n)
+
+
+def icl(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, *, n: ArrayLike | None = None
+) -> Array:
+    """Integrated complete-data likelihood, BIC − 2 (n / Σw) Σ wᵢ log maxₖ rᵢₖ; lower is better.
+
+    BIC with a price on rows that are not clearly of one component (Biernacki, Celeux & Govaert 2000, with
+    the hard assignment, as mclust counts it).
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        n: how many rows the data count as; None as for `bic`.
+
+    Returns:
+        ().
+
+    Raises:
+        TypeError: if n is no number.
+        ValueError: if shapes do not match, or n is below 1 or not finite.
+    """
+    mixture, data, n, unit = _asked(mixture, x, sample_weight, n)
+    deviance = -2 * unit * log_likelihood(mixture, data)
+    return deviance + mixture.n_parameters * jnp.log(n) + unit * classification_entropy(mixture, data)
+
+
+@jax.jit
+def classification_entropy(mixture: Mixture, data: Any) -> Array:
+    """−2 Σ wᵢ log maxₖ rᵢₖ, (): how far rows are from being clearly of one component."""
+    certainty = jnp.max(data.log_responsibilities(mixture), axis=1)
+    return -2 * weighted_sum(data.weights, certainty)
+
+
+class Count(NamedTuple):
+    """How many rows the data count as.
+
+    Attributes:
+        n: the number, ().
+        unit: what a unit of weight counts, n / Σw, (); 1 for frequencies. Both are NaN where weights are none, or n is.
+    """
+
+    n: Any
+    unit: Any
+
+
+_REACHED = 1 - 1e-4
+"""Weights scaled to an average of 1 sum to the number of rows but for rounding."""
+
+
+def count_of(weights: Any, n: Any = None) -> Count:
+    """Frequencies count as their sum, other weights as Kish's effective number of rows; `n` overrides.
+
+    Args:
+        weights: (N,), non-negative, in NumPy or JAX.
+        n: how many rows the data count as, or None.
+
+    Returns:
+        The count, in NumPy or JAX as the weights. It warns where weights that are seen are no frequencies.
+
+    Raises:
+        TypeError: if n is no number.
+        ValueError: if n is below 1 or not finite.
+    """
+    if n is not None and not is_traced(n):
+        n = as_number(n, "n")
+        if not 1 <= n < np.inf:
+            raise ValueError(f"n must be finite and at least 1, a number of rows, not {n}")
+    if not isinstance(weights, jax.Array):
+        weights = weights.astype(np.float64)
+    if isinstance(weights, jax.Array) or is_traced(n):
+        found, total, n_rows = _counted_on_device(jnp.asarray(weights), n)
+    else:
+        with np.errstate(all="ignore"):
+            found, total, n_rows = _counted(weights, n, np)
+    if n is None and not is_traced(found) and abs(float(found.unit) - 1) > 1 - _REACHED:
+        caution(
+            f"sample_weight sums to {float(total):.4g} over {int(n_rows)} rows, so it holds no counts: the criterion "
+            f"takes the data as {float(found.n):.4g} rows, Kish's (Σw)² / Σw²; pass n= to say how many",
+        )
+    return found
+
+
+def _counted(weights: Any, n: Any, xp: Any) -> tuple[Count, Any, Any]:
+    """The count, Σw, and the number of rows of positive weight."""
+    known = (weights >= 0) & (weights < np.inf)
+    weights = xp.where(known, weights, np.nan)
+    largest = xp.max(weights, initial=0.0)
+    # Squares of weights in any unit.
+    share = weights / xp.where(largest > 0, largest, 1.0)
+    square = xp.sum(share**2)
+    kish = xp.sum(share) ** 2 / xp.where(square == 0, 1.0, square)
+    total, n_rows = xp.sum(weights), xp.sum(weights > 0)
+    frequencies = total >= _REACHED * n_rows.astype(weights.dtype)
+    if n is None:
+        n, unit = xp.where(frequencies, total, kish), xp.where(frequencies, 1.0, kish / total)
+    else:
+        n = xp.asarray(n, weights.dtype)
+        unit = n / total
+    sound = (n >= _REACHED) & (n < np.inf)
+    return Count(xp.where(sound, n, np.nan), xp.where(sound, unit, np.nan)), total, n_rows
+
+
+_counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
+
+
+def _asked(mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any) -> tuple[Mixture, Any, Array, Array]:
+    """A mixture and data in one dtype, as how many rows they count, and what a unit of weight does."""
+    mixture, data = as_data(mixture, x, sample_weight)
+    if isinstance(sample_weight, jax.Array) or hasattr(x, "weights"):
+        weights = data.weights
+    elif sample_weight is None:
+        weights = np.array([len(data.weights)])  # one row of weight N counts as N rows do
+    else:
+        weights = as_numbers(sample_weight, "sample_weight")
+    count, dtype = count_of(weights, n), mixture.means.dtype
+    return mixture, data, jnp.asarray(count.n, dtype), jnp.asarray(count.unit, dtype)

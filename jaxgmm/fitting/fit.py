@@ -1,0 +1,226 @@
+"""The host door: checks, scales, starts, restarts, shows progress, can be interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from jaxgmm.data.intake import bucket, check_representable, standardise, weigh
+from jaxgmm.data.rows import Rows
+from jaxgmm.fitting.algorithms.em import EM
+from jaxgmm.fitting.algorithms.protocol import Algorithm
+from jaxgmm.fitting.causes import REMEDY, why_collapsed
+from jaxgmm.fitting.halving import plan
+from jaxgmm.fitting.restarts import Outcome, choose, climb_all, start_drawn, start_given
+from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
+from jaxgmm.fitting.starts.drawn import as_method
+from jaxgmm.fitting.starts.given import given_start
+from jaxgmm.fitting.verification import verified, warn_of_compiler
+from jaxgmm.host.arrays import Names, Table, as_table, float_dtype, is_traced
+from jaxgmm.host.cautions import caution
+from jaxgmm.host.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process, keyed
+from jaxgmm.host.progress import Callback, Progress
+from jaxgmm.model.families.table import family_of
+from jaxgmm.model.fitted import Fitted, as_start
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.ridge import Ridge, settle
+from jaxgmm.model.slots import without_spares
+from jaxgmm.model.units import ObjectiveUnits, Units, to_host
+
+
+@keyed
+def fit(
+    key: Array,
+    x: Any,
+    n_components: int,
+    sample_weight: Any = None,
+    *,
+    covariance_type: Any = "full",
+    algorithm: Algorithm = EM(),
+    prior: Any = Ridge(),
+    init: str | Mixture | Fitted | ArrayLike = "k-means++",
+    n_init: int = 20,
+    max_iter: int = 1000,
+    tol: float = 1e-6,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> FitResult:
+    """Fit a mixture of K Gaussians to rows: the host door.
+
+    Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ) by `algorithm` from `n_init` starts at once, and returns the
+    one with the best finite objective that has not collapsed. Unless the problem is so small that it would not
+    pay (fewer than four million multiplications in a pass of all, n_init·N·K·D²), only the best fifth go on after
+    50 iterations, and the others are `STOPPED`. Columns are centred and scaled in float64 first, so that the fit
+    is the same in any units; the result is in the user's. Ctrl-C returns the best so far, with status
+    `INTERRUPTED`; in the first iteration, or while it compiles, there is none, and it goes through.
+
+    Args:
+        key: a typed key, `jax.random.key(0)`.
+        x: rows, (N, D): an array, or a table of numbers.
+        n_components: K.
+        sample_weight: non-negative weights, (N,); a row of weight zero counts as left out.
+        covariance_type: "full", "tied", "diag", "spherical", or a family.
+        algorithm: `EM()`; `Accelerated(EM())`, which takes several times fewer passes where components overlap and
+            compiles for two seconds longer; or `Gradient(optimizer)`.
+        prior: `Ridge()`, or None for maximum likelihood.
+        init: "k-means++", "k-means", "random-rows" or "random-responsibilities"; or labels (N,),
+            responsibilities (N, K), a `Mixture` or a fit, from which there is one start.
+        n_init: number of starts. On fifteen hard data sets 20 of them, a fifth of which go on, come within 2e-3 per
+            row of the best known optimum as often as 10 that all climb to the end, in half the passes.
+        max_iter: most iterations of each.
+        tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
+        progress: whether to show a bar, in a terminal or a notebook (tqdm, else a line a second on stderr).
+        callback: is given a `Report` about four times a second; where it returns True, the fit ends as by Ctrl-C.
+
+    Returns:
+        The fit, in float64 if JAX allows it and x is float64, else in float32. Where x is a table with named
+        columns, `feature_names` keeps them.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, x is traced or holds no real numbers.
+        ValueError: if an argument has a bad value or shape, x holds NaN or infinity, or the result cannot
+            be represented in its dtype.
+        RuntimeError: in a process forked from one that had fitted, where JAX would hang; or if NumPy, which visits
+            the fit once more, finds another log-likelihood or optimum than the compiled passes did, both as they
+            are and one start at a time by residuals: the compiler or the machine is at fault.
+    """
+    options, table = Options(covariance_type, algorithm, prior, as_start(init, x), n_init, max_iter, tol), as_table(x)
+    result = fit_table(key, table, n_components, sample_weight, options, progress, callback)
+    if result.status is Status.COLLAPSED:
+        causes = why_collapsed(result.mixture, table.rows, sample_weight, prior, table.names)
+        caution(f"the fit collapsed, and is not to be relied on: {causes}. {REMEDY}")
+    return result
+
+
+class Options(NamedTuple):
+    """How to fit: the arguments of `fit` that say nothing of the data or of K."""
+
+    covariance_type: Any = "full"
+    algorithm: Algorithm = EM()
+    prior: Any = Ridge()
+    init: Any = "k-means++"
+    n_init: int = 20
+    max_iter: int = 1000
+    tol: float = 1e-6
+
+
+def fit_table(
+    key: Array,
+    table: Table,
+    n_components: int,
+    sample_weight: Any,
+    options: Options,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> FitResult:
+    """`fit`, but for the warning of a collapse."""
+    with Progress(progress, as_callback(callback)) as shown:
+        result = fit_in_slots(key, table, n_components, sample_weight, options, n_components, shown)
+        shown.end()
+    return result
+
+
+def fit_in_slots(
+    key: Array,
+    table: Table,
+    n_components: int,
+    sample_weight: Any,
+    options: Options,
+    n_slots: int,
+    progress: Progress,
+) -> FitResult:
+    """`fit`, by a program compiled for any K up to `n_slots`."""
+    if is_traced(key, sample_weight, options):
+        raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
+    check_process()
+    warn_of_compiler()
+    check_climber(options.algorithm, options.prior)
+    key, family = as_key(key), family_of(options.covariance_type)
+    n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
+    max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
+    algorithm, init = options.algorithm, options.init
+    x, names = table
+    dtype = float_dtype(x)
+    weights, units = weigh(x, sample_weight, n_components, family, dtype, names)
+    prior = settle(options.prior, dtype)
+    # Weights of average 1 keep float32 away from its limits.
+    weight_unit = float(weights.sum() / np.count_nonzero(weights))
+    data = _in_bucket(x, weights, weight_unit, units, dtype)
+    weight, n_counted = float(weights.sum()), int(np.count_nonzero(weights))
+    if isinstance(init, str):
+        init = as_method(init)
+        starts = jax.random.split(key, n_init)
+    else:
+        starts = given_start(init, data, len(x), units, n_components, family, prior, dtype, key)
+
+    def climb(data: Rows, starts: Any) -> tuple[Outcome, Penalty]:
+        if isinstance(init, str):
+            slots = max(n_slots, n_components)
+            drawn = start_drawn(algorithm, starts, data, prior, n_components, init, family, max_iter, slots)
+        else:
+            drawn = start_given(algorithm, starts, data, prior, max_iter)
+        climbs, penalty, distances = drawn
+        data = dataclasses.replace(data, distances=distances)
+        # Rows without weight do not count: padding must not decide which restarts go on.
+        stages = plan(climbs, n_counted, n_components)
+        n_covariances = min(climbs.state.mixture.covs.count, n_components)
+        told = ObjectiveUnits.of(units, weight_unit, weight, float(penalty.mass))
+        progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
+        return climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, progress), penalty
+
+    outcome, penalty = verified(climb, data, starts, tol)
+    best, restarts = choose(outcome)
+    best = best._replace(mixture=without_spares(best.mixture, n_components))
+    nats = ObjectiveUnits.of(units, weight_unit, weight, float(penalty.mass))
+    return _in_users_units(best, restarts, units, nats, dtype, names)
+
+
+def _in_users_units(
+    fitted: FitResult, restarts: Restarts, units: Units, nats: ObjectiveUnits, dtype: Any, names: Names | None
+) -> FitResult:
+    """Map a fit of scaled rows back."""
+    mixture = units.restore(to_host(fitted.mixture))
+    if fitted.status not in FAILED:
+        check_representable(mixture, dtype, names)
+    there = np.count_nonzero(np.asarray(fitted.mixture.log_weights) > -np.inf)
+    n_covariances = min(fitted.mixture.covs.count, int(there))
+
+    def objective(value: Any) -> Array:
+        return jnp.asarray(nats.objective(value, n_covariances), dtype)
+
+    log_likelihood = nats.log_likelihood(fitted.log_likelihood)
+    if fitted.status not in FAILED and abs(log_likelihood) > float(jnp.finfo(dtype).max):
+        raise ValueError(
+            f"the log-likelihood is {log_likelihood:.3g}, more than {jnp.dtype(dtype).name} can hold: "
+            f"divide sample_weight by its mean"
+        )
+    return FitResult(
+        mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture),
+        log_likelihood=jnp.asarray(log_likelihood, dtype),
+        objective=objective(fitted.objective),
+        n_iter=jnp.asarray(fitted.n_iter),
+        n_passes=jnp.asarray(fitted.n_passes),
+        status=Status(int(fitted.status)),
+        history=objective(fitted.history),
+        restarts=Restarts(
+            objective=objective(restarts.objective),
+            status=jnp.asarray(restarts.status, jnp.int32),
+            n_iter=jnp.asarray(restarts.n_iter),
+        ),
+        feature_names=names,
+    )
+
+
+def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Units, dtype: Any) -> Rows:
+    """Rows in the fit's units, with rows of weight zero up to the bucket's size."""
+    n_rows = bucket(len(x))
+    padded = np.zeros(n_rows, dtype)
+    padded[: len(x)] = weights / weight_unit
+    return Rows(jax.device_put(standardise(x, weights, units, dtype, n_rows)), jax.device_put(padded))

@@ -1,0 +1,163 @@
+"""The one loop in the library, and the pure door to it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxgmm.data.rows import Rows, as_weighted_data, ready
+from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
+from jaxgmm.fitting.collapse import collapsed_for_good, n_collapsed
+from jaxgmm.fitting.results import FitResult, Status
+from jaxgmm.host.arrays import names_of
+from jaxgmm.host.checks import as_count, as_tolerance, check_climber
+from jaxgmm.model.fitted import Fitted, names_in
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.ridge import prepare, settle
+from jaxgmm.numerics.forward import forward_only
+from jaxgmm.numerics.linalg import finite, varying_as
+
+
+class Climb(NamedTuple):
+    """A fit under way.
+
+    Attributes:
+        state: the algorithm's.
+        info: of the last step.
+        n_iter: iterations so far, (); −1 before the start has been visited, which is none.
+        n_passes: passes over the data so far, ().
+        history: objective after each iteration, NaN ahead, (max_iter,).
+        lost: whether it has collapsed and will not recover, ().
+    """
+
+    state: Any
+    info: Info
+    n_iter: Array
+    n_passes: Array
+    history: Array
+    lost: Array
+
+
+def run(
+    algorithm: Algorithm,
+    mixture: Mixture | Fitted,
+    x: Any,
+    sample_weight: Any = None,
+    *,
+    prior: Any = None,
+    max_iter: int = 1000,
+    tol: ArrayLike = 1e-6,
+) -> FitResult:
+    """Climb from a start, in its family: the pure door, under jit, vmap and jvp.
+
+    Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ). Stops when the algorithm's own estimate of the gain that
+    remains, per unit weight, falls below `tol`: an estimate, from the decay of EM's gains or the
+    settling of an optimiser. With a `tol` below what the dtype resolves (about 1e-7 in float32), `CONVERGED`
+    means that steps have become rounding, and `MAX_ITER` is as likely. Rows are not checked, nor is anything
+    that is traced: bad values show in `status`. Columns are not scaled; `fit` does that.
+
+    Args:
+        algorithm: `EM()`, `Accelerated(EM())` or `Gradient(optimizer)`.
+        mixture: the start.
+        x: rows, (N, D), or another `Data`.
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        prior: `Ridge`, or None for maximum likelihood.
+        max_iter: most iterations; static, since it sizes the history.
+        tol: gain per unit weight, in nats, below which to stop; 0 runs exactly `max_iter` iterations.
+
+    Returns:
+        The fit; `status` is `CONVERGED`, `MAX_ITER`, `NONFINITE` or `COLLAPSED`. It has a derivative forward only, that
+        of the climb: in reverse mode a TypeError says to take `solution`.
+
+    Raises:
+        TypeError: if `algorithm`, `mixture` or `prior` is not one, `tol` is no number, or x or the weights hold none.
+        ValueError: if shapes do not match, `max_iter` is below 1, or, where they are concrete, `tol` or a weight is
+            negative or NaN, or all weights are zero.
+    """
+    check_climber(algorithm, prior)
+    max_iter = as_count(max_iter, "max_iter")
+    tol = as_tolerance(tol)
+    names = names_of(x.x if isinstance(x, Rows) else x) or names_in(mixture)
+    mixture, data = as_weighted_data(mixture, x, sample_weight)
+    dtype = mixture.means.dtype
+    result = climb_from(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    return result._replace(feature_names=names)
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def climb_from(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
+    """A whole climb over `Data` under a settled prior; see `run`."""
+    penalty = prepare(prior, data.columns())
+    data = ready(data, penalty.columns)
+    climb = begin(algorithm, mixture, data, penalty, max_iter)
+    return forward_only(end(advance(algorithm, climb, data, penalty, tol, max_iter), penalty, tol))
+
+
+def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, max_iter: int) -> Climb:
+    """A climb at its start."""
+    state, info = algorithm.init(mixture, data, penalty)
+    history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
+    n_iter, lost = jnp.minimum(info.n_passes, 1) - 1, jnp.zeros((), bool)
+    climb = Climb(state, info, n_iter, info.n_passes, history, lost)
+    # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
+    climb = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
+    # A climb that has made no pass varies as its start and its rows do.
+    columns = penalty.columns
+    return varying_as(climb, mixture.log_weights[0] + mixture.means[0, 0] + columns.mean[0] + columns.mass)
+
+
+def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
+    """Whether a climb has neither converged, run out, failed nor, unless tol is 0, collapsed for good, ()."""
+    hopeful = ~_converged(climb, penalty, tol) & ~(climb.lost & (climb.n_iter > 0) & (jnp.asarray(tol) > 0))
+    unfinished = hopeful & (climb.n_iter < climb.history.shape[-1])
+    return unfinished & (jnp.isfinite(climb.info.objective) | (climb.n_iter < 0))
+
+
+def advance(
+    algorithm: Algorithm, climb: Climb, data: Any, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
+) -> Climb:
+    """Up to `n_steps` more iterations, fewer where the climb ends."""
+    until = jnp.maximum(climb.n_iter, 0) + n_steps
+
+    def unfinished(climb: Climb) -> Array:
+        return going(climb, penalty, tol) & (climb.n_iter < until)
+
+    def step(climb: Climb) -> Climb:
+        state, info = algorithm.step(climb.state, data, penalty)
+        place = jnp.where(climb.n_iter < 0, climb.history.shape[-1], climb.n_iter)
+        history = climb.history.at[place].set(info.objective, mode="drop")
+        lost = collapsed_for_good(state.mixture, penalty)
+        climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history, lost)
+        return varying_as(climb, info.objective)
+
+    return lax.while_loop(unfinished, step, climb)
+
+
+def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike | None = None) -> FitResult:
+    """What a climb came to; components from `n_components` on are spare."""
+    mixture, objective = climb.state.mixture, climb.info.objective
+    status = jnp.where(_converged(climb, penalty, tol), Status.CONVERGED, Status.MAX_ITER)
+    collapsed = climb.lost | (n_collapsed(mixture, penalty, n_components) > 0)
+    status = jnp.where(collapsed, Status.COLLAPSED, status)
+    sound = jnp.isfinite(objective) & finite((mixture.means, mixture.covs))
+    sound = sound & jnp.all(mixture.log_weights <= 0.01)
+    return FitResult(
+        mixture=mixture,
+        log_likelihood=climb.state.log_likelihood,
+        objective=objective,
+        n_iter=climb.n_iter,
+        n_passes=climb.n_passes,
+        status=jnp.where(sound, status, Status.NONFINITE).astype(jnp.int32),
+        history=climb.history,
+        restarts=None,
+    )
+
+
+def _converged(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
+    return (climb.n_iter > 0) & (climb.info.gain < jnp.asarray(tol, climb.info.gain.dtype) * penalty.columns.mass)

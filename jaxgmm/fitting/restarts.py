@@ -1,0 +1,248 @@
+"""Restarts: R climbs as one, vmapped, in compiled blocks between which the host looks up.
+
+Short runs for all, then the best go on: gathered into a smaller stack, so that the others cost nothing any more.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxgmm.data.passes import Distances
+from jaxgmm.data.rows import Rows
+from jaxgmm.fitting.algorithms.protocol import Algorithm
+from jaxgmm.fitting.collapse import n_collapsed
+from jaxgmm.fitting.halving import Stage
+from jaxgmm.fitting.loop import Climb, advance, begin, end, going
+from jaxgmm.fitting.results import FitResult, Restarts, Status
+from jaxgmm.fitting.starts.drawn import start
+from jaxgmm.host.progress import Progress, Snapshot
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.ridge import prepare
+
+_BLOCK_SECONDS = 0.25
+"""How long a compiled block runs before the host looks up."""
+
+
+class Outcome(NamedTuple):
+    """What all restarts came to.
+
+    Attributes:
+        fits: one fit for each, stacked.
+        collapses: in how many ways each collapsed, (R,).
+        interrupted: which were climbing when the keyboard stopped them, (R,).
+        given_up: which were given up for better ones, (R,).
+    """
+
+    fits: FitResult
+    collapses: np.ndarray
+    interrupted: np.ndarray
+    given_up: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
+def start_drawn(
+    algorithm: Algorithm,
+    keys: Array,
+    data: Rows,
+    prior: Any,
+    n_components: ArrayLike,
+    method: str,
+    family: Family,
+    max_iter: int,
+    n_slots: int,
+) -> tuple[Climb, Penalty, Distances | None]:
+    """A climb from a drawn start for each key, (R,), in `n_slots` components of which some are spare.
+
+    Also the prepared prior, and the distances of the rows, for the passes that follow.
+    """
+    penalty = prepare(prior, data.columns())
+    data = data.ready(penalty.columns)
+
+    def one(key: Array) -> Climb:
+        mixture = start(key, data, n_components, method, family, penalty, n_slots)
+        return begin(algorithm, mixture, data, penalty, max_iter)
+
+    return jax.vmap(one)(keys), penalty, data.distances
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def start_given(
+    algorithm: Algorithm, mixtures: Mixture, data: Rows, prior: Any, max_iter: int
+) -> tuple[Climb, Penalty, Distances | None]:
+    """The same from given starts, stacked along a leading axis."""
+    penalty = prepare(prior, data.columns())
+    data = data.ready(penalty.columns)
+    climbs = jax.vmap(lambda mixture: begin(algorithm, mixture, data, penalty, max_iter))(mixtures)
+    return climbs, penalty, data.distances
+
+
+@jax.jit
+def _advance(
+    algorithm: Algorithm, climbs: Climb, data: Rows, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
+) -> tuple[Climb, Array]:
+    climbs = jax.vmap(lambda climb: advance(algorithm, climb, data, penalty, tol, n_steps))(climbs)
+    return climbs, jax.vmap(lambda climb: going(climb, penalty, tol))(climbs)
+
+
+@jax.jit
+def end_all(climbs: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike) -> tuple[FitResult, Array]:
+    """What each climb came to, and in how many ways it collapsed."""
+    fits = jax.vmap(lambda climb: end(climb, penalty, tol, n_components))(climbs)
+    return fits, jax.vmap(lambda mixture: n_collapsed(mixture, penalty, n_components))(fits.mixture)
+
+
+@jax.jit
+def _take(climbs: Climb, lanes: Array) -> Climb:
+    return jax.tree.map(lambda leaf: leaf[lanes], climbs)
+
+
+@jax.jit
+def _put(everyone: Climb, climbs: Climb, lanes: Array) -> Climb:
+    return jax.tree.map(lambda whole, part: whole.at[lanes].set(part), everyone, climbs)
+
+
+class Race(NamedTuple):
+    """All restarts, and those of them that climb.
+
+    Attributes:
+        everyone: all climbs, those in `lanes` as they were before they were gathered, (R,).
+        lanes: which ones climb, (A,).
+        climbing: those, (A,).
+        unfinished: which have neither converged, run out nor failed, (R,).
+        given_up: which of them were given up for better ones, (R,).
+    """
+
+    everyone: Climb
+    lanes: np.ndarray
+    climbing: Climb
+    unfinished: np.ndarray
+    given_up: np.ndarray
+
+    def together(self) -> Climb:
+        """All climbs as they are now, (R,)."""
+        if len(self.lanes) == len(self.unfinished):
+            return self.climbing
+        return _put(self.everyone, self.climbing, jnp.asarray(self.lanes))
+
+
+def climb_all(
+    algorithm: Algorithm,
+    climbs: Climb,
+    data: Rows,
+    penalty: Penalty,
+    tol: float,
+    n_components: int,
+    stages: tuple[Stage, ...],
+    max_iter: int,
+    progress: Progress,
+) -> Outcome:
+    """Climb in compiled blocks; at each stage the best go on, gathered into a smaller stack.
+
+    Stages fall at fixed iterations and leave stacks of fixed size: neither the clock nor the data decide what is
+    climbed or compiled. A climb that has ended stays a candidate for nothing.
+    """
+
+    def judge(climbs: Climb) -> tuple[FitResult, np.ndarray]:
+        return jax.device_get(end_all(climbs, penalty, tol, n_components))
+
+    n_restarts = climbs.n_iter.shape[0]
+    nobody = np.zeros(n_restarts, bool)
+    race = Race(climbs, np.arange(n_restarts), climbs, ~nobody, nobody)
+    ahead, n_steps, n_done = list(stages), 1, 0
+    try:
+        while race.unfinished[race.lanes].any():
+            n_steps = min(n_steps, ahead[0].n_iter - n_done) if ahead else n_steps
+            began = time.perf_counter()
+            climbing, still = _advance(algorithm, race.climbing, data, penalty, tol, n_steps)
+            unfinished = race.unfinished.copy()
+            unfinished[race.lanes] = np.asarray(still)
+            race = race._replace(climbing=climbing, unfinished=unfinished)
+            elapsed, n_done = time.perf_counter() - began, n_done + n_steps
+            n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
+            if progress.listened:
+                progress.tell(_snapshot(race, tol * float(penalty.columns.mass), max_iter))
+            if ahead and n_done == ahead[0].n_iter:
+                race = _narrow(race, judge, ahead.pop(0).n_kept)
+            if race.given_up.any() and not race.unfinished[race.lanes].any():
+                race = _relent(race, judge)
+    except KeyboardInterrupt:
+        if not n_done:
+            raise
+    fits, collapses = judge(race.together())
+    return Outcome(fits, collapses, race.unfinished & ~race.given_up, race.given_up)
+
+
+def _snapshot(race: Race, least_gain: float, max_iter: int) -> Snapshot:
+    """What there is to tell of the restarts that climb; `least_gain` is where they stop."""
+    info, alive = jax.device_get(race.climbing.info), race.unfinished[race.lanes]
+    gain = float(np.max(info.gain, where=alive, initial=-np.inf))
+    return Snapshot(
+        n_iter=int(np.max(race.climbing.n_iter)),
+        max_iter=max_iter,
+        objective=float(np.max(info.objective, where=np.isfinite(info.objective), initial=-np.inf)),
+        gain=gain / least_gain if least_gain > 0 and np.isfinite(gain) else float("nan"),
+        n_climbing=int(alive.sum()),
+        n_restarts=len(race.unfinished),
+    )
+
+
+def _narrow(race: Race, judge: Callable[[Climb], tuple[FitResult, np.ndarray]], n_kept: int) -> Race:
+    """Give up all unfinished restarts but those among the best `n_kept`."""
+    everyone = race.together()
+    lanes = _ranked(*judge(everyone), race.given_up)[:n_kept]
+    return _with_lanes(race._replace(everyone=everyone, given_up=race.unfinished), lanes)
+
+
+def _relent(race: Race, judge: Callable[[Climb], tuple[FitResult, np.ndarray]]) -> Race:
+    """Where all that went on came to a worse end than some given up are at, go on with the best of those.
+
+    A short run that heads for a singularity has the highest objective of all, just before it collapses.
+    """
+    everyone = race.together()
+    fits, collapses = judge(everyone)
+    badness = np.where(fits.status == Status.NONFINITE, 2, collapses > 0)
+    if badness[~race.given_up].min() <= badness[race.given_up].min():
+        return race
+    lanes = _ranked(fits, collapses, ~race.given_up)[: len(race.lanes)]
+    return _with_lanes(race._replace(everyone=everyone), lanes)
+
+
+def _with_lanes(race: Race, lanes: np.ndarray) -> Race:
+    lanes, given_up = np.sort(lanes), race.given_up.copy()
+    given_up[lanes] = False
+    return race._replace(lanes=lanes, climbing=_take(race.everyone, jnp.asarray(lanes)), given_up=given_up)
+
+
+def _ranked(fits: FitResult, collapses: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Restarts from best to worst: finite before not, then the least collapsed, then the highest objective."""
+    failed = fits.status == Status.NONFINITE
+    objective = np.where(failed, -np.inf, fits.objective)
+    return np.lexsort((-objective, collapses, failed, last))
+
+
+def together(outcomes: list[Outcome]) -> Outcome:
+    """What restarts came to that climbed one after another."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outcomes)
+
+
+def choose(outcome: Outcome) -> tuple[FitResult, Restarts]:
+    """The best restart, of those not given up; see `_ranked`."""
+    fits = outcome.fits
+    ran_out = fits.status == Status.MAX_ITER
+    status = np.where(outcome.interrupted & ran_out, Status.INTERRUPTED, fits.status)
+    status = np.where(outcome.given_up, Status.STOPPED, status)
+    best = int(_ranked(fits, outcome.collapses, outcome.given_up)[0])
+    restarts = Restarts(fits.objective, cast(Any, status), fits.n_iter)
+    chosen = jax.tree.map(lambda leaf: leaf[best], fits)
+    return chosen._replace(status=status[best]), restarts

@@ -1,0 +1,179 @@
+"""Choice of K and of the covariances: a grid of fits, compared by an information criterion."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm.data.draws import nests
+from jaxgmm.data.rows import as_data
+from jaxgmm.fitting.candidates import Candidate, Selection
+from jaxgmm.fitting.criteria import Count, check_criterion, classification_entropy, count_of, n_parameters
+from jaxgmm.fitting.fit import Options, fit_in_slots
+from jaxgmm.fitting.results import FAILED, FitResult, Status
+from jaxgmm.host.arrays import as_table
+from jaxgmm.host.cautions import caution
+from jaxgmm.host.checks import as_callback, as_count, as_key, check_climber, keyed
+from jaxgmm.host.progress import Callback, Progress
+from jaxgmm.host.weights import as_weights
+from jaxgmm.model.families.dense import FULL, TIED
+from jaxgmm.model.families.diagonal import DIAG, SPHERICAL
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.families.table import FAMILIES, family_of
+from jaxgmm.model.fitted import as_start
+from jaxgmm.model.slots import with_spares
+
+
+@keyed
+def select(
+    key: Array,
+    x: Any,
+    n_components: Iterable[int] = range(1, 10),
+    covariance_types: Iterable[Any] = tuple(FAMILIES),
+    sample_weight: Any = None,
+    *,
+    criterion: str = "bic",
+    n: float | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    **fit_options: Any,
+) -> Selection:
+    """Fit every K with every covariance type, and compare them by an information criterion.
+
+    Each candidate is what `fit` returns for the same key and options, to rounding. Column "agree" of the table counts
+    the starts that came to the best objective, of those that climbed to an end.
+
+    Args:
+        key: a typed key, `jax.random.key(0)`.
+        x: rows, (N, D).
+        n_components: the K to try.
+        covariance_types: names or families to try.
+        sample_weight: non-negative weights, (N,).
+        criterion: "bic", "aic" or "icl", which `.best` minimises.
+        n: how many rows the data count as; None as for `bic`, which warns once where weights are no frequencies.
+        progress: whether to show a bar over all fits; see `fit`.
+        callback: is given a `Report` about four times a second; where it returns True, the selection ends as by
+            Ctrl-C, and candidates not fitted yet are skipped.
+        **fit_options: handed to `fit`.
+
+    Returns:
+        The table. Candidates with more components than rows of positive weight are listed as skipped, and so are those
+        that are one model with another: "full" and "tied" where K is 1, "full", "diag" and "spherical" in one column.
+
+    Raises:
+        TypeError: if an argument is of the wrong type.
+        ValueError: if an argument has a bad value.
+    """
+    key = as_key(key)
+    unknown = sorted(set(fit_options) - set(Options._fields[1:]))
+    if unknown:
+        raise TypeError(f"select got an unknown option {unknown[0]!r}; fit takes {', '.join(Options._fields[1:])}")
+    check_criterion(criterion)
+    asked = Options(**fit_options)
+    check_climber(asked.algorithm, asked.prior)
+    asked = asked._replace(init=as_start(asked.init, x))
+    table = as_table(x)
+    weights = as_weights(sample_weight, len(table.rows))
+    counts = [as_count(k, "n_components") for k in _listed(n_components)]
+    families = [family_of(name, "each of covariance_types") for name in _listed(covariance_types)]
+    for name, listed in (("n_components", counts), ("covariance_types", families)):
+        if not listed:
+            raise ValueError(f"{name} is empty: it must name at least one candidate")
+    count = count_of(weights, n)
+    candidates: list[Candidate] = []
+    with Progress(progress, as_callback(callback), len(counts) * len(families)) as shown:
+        for family in families:
+            options = asked._replace(covariance_type=family)
+            # The K that share a program share its compilation.
+            n_slots = _slots(key, counts, table.rows, weights, options)
+            for k in counts:
+                fit_one = functools.partial(fit_in_slots, key, table, k, weights, options, n_slots, shown)
+                candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))
+                shown.end()
+    chosen = Selection(tuple(candidates), criterion)
+    if any(c.result is not None for c in chosen) and not any(c.sound for c in chosen):
+        collapsed = (
+            "every candidate that was fitted collapsed, and none is to be relied on: `fit` one of them to be told why"
+        )
+        caution(collapsed)
+    return chosen
+
+
+_SLOTS_WORK = 1 << 24
+"""Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""
+
+
+def _slots(key: Array, counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
+    """Components to compile for: the most that will be asked for, or 0 to compile for each K."""
+    possible = [count for count in counts if count <= np.count_nonzero(weights)]
+    most = max(possible, default=0)
+    work = x.shape[0] * most * x.shape[1] ** 2
+    # Starts must be those of `fit`, which has no spare components.
+    return most if options.algorithm.takes_spares and nests(key) and work <= _SLOTS_WORK else 0
+
+
+def _candidate(
+    fit_one: Callable[[], FitResult],
+    x: np.ndarray,
+    n_components: int,
+    weights: np.ndarray,
+    count: Count,
+    before: list[Candidate],
+    options: Options,
+    n_slots: int,
+) -> Candidate:
+    family = options.covariance_type
+    size = n_parameters(family, n_components, x.shape[1])
+    n_rows = int(np.count_nonzero(weights))
+    empty = functools.partial(Candidate, n_components, family.name, size)
+    if n_components > n_rows:
+        return empty(skipped=f"only {n_rows} rows")
+    if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
+        return empty(skipped="interrupted")
+    model = _model(family, n_components, x.shape[1])
+    for c in before:
+        if c.result is not None and c.n_components == n_components:
+            if _model(c.result.mixture.family, n_components, x.shape[1]) == model:
+                return empty(skipped=f"the same model as {c.covariance_type!r}")
+    try:
+        result = fit_one()
+    except KeyboardInterrupt:  # before this one had anything to return
+        if all(c.result is None for c in before):
+            raise
+        return empty(skipped="interrupted")
+    value = float(result.log_likelihood)
+    deviance = -2 * count.unit * value
+    bic = deviance + size * float(np.log(count.n))
+    icl = bic + count.unit * float(classification_entropy(*as_data(with_spares(result.mixture, n_slots), x, weights)))
+    n_ended, n_agreeing = _agreement(result, float(options.tol) * float(weights.sum()))
+    return empty(value, deviance + 2 * size, bic, icl, result, n_ended=n_ended, n_agreeing=n_agreeing)
+
+
+def _model(family: Family, n_components: int, n_features: int) -> Family:
+    """The first of the families that are one model with this one."""
+    if n_features == 1 and family in (DIAG, SPHERICAL) or n_components == 1 and family == TIED:
+        return FULL
+    return family
+
+
+def _agreement(result: FitResult, least_gain: float) -> tuple[int, int]:
+    """How many starts climbed to an end, and how many of those to the best objective.
+
+    A climb ends where it expects less than `least_gain`, by an estimate that the last iterations may mislead.
+    """
+    assert result.restarts is not None
+    objective, status = np.asarray(result.restarts.objective), np.asarray(result.restarts.status)
+    ended = ~np.isin(status, (Status.STOPPED, Status.INTERRUPTED))
+    best, eps = float(result.objective), float(jnp.finfo(objective.dtype).eps)
+    alike = np.isin(status, FAILED) == (result.status in FAILED)
+    near = np.abs(objective.astype(np.float64) - best) <= 10 * least_gain + 100 * eps * abs(best)
+    return int(ended.sum()), int((ended & alike & near).sum())
+
+
+def _listed(asked: Any) -> list[Any]:
+    return list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]

@@ -1,0 +1,1 @@
+"""Starts: the mixtures that a climb begins at."""

@@ -1,0 +1,121 @@
+"""Starts that are given: a mixture, labels or responsibilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm.data.rows import Rows
+from jaxgmm.fitting.collapse import LEAST_ROWS
+from jaxgmm.fitting.projection import project
+from jaxgmm.fitting.starts.drawn import placed_anew
+from jaxgmm.fitting.steps import labelled_mixture
+from jaxgmm.host.arrays import as_numbers
+from jaxgmm.host.cautions import caution
+from jaxgmm.host.checks import BLOCK_ROWS
+from jaxgmm.host.weights import check_responsibilities
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.units import Units, to_host
+
+_VALUES = 1 << 22
+"""Numbers, rows times components times columns, that a block holds."""
+
+
+def given_start(
+    init: Any,
+    data: Rows,
+    n_rows: int,
+    units: Units,
+    n_components: int,
+    family: Family,
+    prior: Any,
+    dtype: Any,
+    key: Array,
+) -> Mixture:
+    """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1.
+
+    Components of a mixture that have no rows here would never have any: they are placed anew, with a warning.
+    """
+    n_features = data.n_features
+    if isinstance(init, Mixture):
+        if (init.n_components, init.n_features) != (n_components, n_features):
+            raise ValueError(
+                f"init has {init.n_components} components in {init.n_features} columns, "
+                f"but n_components is {n_components} and x has {n_features} columns"
+            )
+        mixture = units.standardise(to_host(project(init, family)))
+        absent = rowless(mixture, np.asarray(data.x)[:n_rows], np.asarray(data.weights, np.float64)[:n_rows])
+        mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
+        if absent.any():
+            caution(_told(absent))
+            mixture = placed_anew(key, data, mixture, jnp.asarray(absent), prior)
+    else:
+        resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights)[:n_rows] > 0)
+        resp = np.pad(resp, ((0, data.x.shape[0] - n_rows), (0, 0)))
+        mixture = labelled_mixture(data, jnp.asarray(resp, dtype), family, prior)
+    return jax.tree.map(lambda leaf: leaf[None], mixture)
+
+
+def _as_responsibilities(init: Any, n_rows: int, n_components: int, counted: np.ndarray) -> np.ndarray:
+    array = np.asarray(as_numbers(init, "init"))
+    if array.shape == (n_rows,):
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"init as labels must hold integers, not {array.dtype}")
+        beyond = (array < 0) | (array >= n_components)
+        if beyond.any():
+            row = int(np.argmax(beyond))
+            raise ValueError(f"init labels row {row} with {array[row]}, but labels run from 0 to {n_components - 1}")
+        missing = np.setdiff1d(np.arange(n_components), array[counted])
+        if missing.size:
+            raise ValueError(f"init labels no row with {missing[0]}: each of the {n_components} components needs one")
+        return np.eye(n_components)[array]
+    if array.shape != (n_rows, n_components):
+        raise ValueError(
+            f"init must be a name, a Mixture, labels ({n_rows},) or responsibilities ({n_rows}, {n_components}), "
+            f"not an array of shape {array.shape}"
+        )
+    check_responsibilities(array, counted, "init as responsibilities")
+    return array
+
+
+def _told(absent: np.ndarray) -> str:
+    listed = ", ".join(map(str, np.flatnonzero(absent)))
+    if absent.sum() == 1:
+        return f"component {listed} of init holds less than one row of x: it starts anew, drawn as by k-means++"
+    return f"components {listed} of init hold less than one row of x each: they start anew, drawn as by k-means++"
+
+
+def rowless(mixture: Mixture, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Components that hold less than one row of average weight, (K,), by their responsibilities: in NumPy and float64.
+
+    Args:
+        mixture: with NumPy leaves, in the units of x.
+        x: rows, (N, D).
+        weights: of the rows, (N,).
+    """
+    n_components, n_features = mixture.means.shape
+    log_weights, means = np.asarray(mixture.log_weights, np.float64), np.asarray(mixture.means, np.float64)
+    n_rows = int(np.clip(_VALUES // (n_components * n_features), 1, BLOCK_ROWS))
+    if mixture.covs.mixes:
+        inverse = np.linalg.inv(np.asarray(mixture.covs.cholesky, np.float64))
+        log_volume = -np.log(np.diagonal(inverse, axis1=1, axis2=2)).sum(axis=1)
+    else:
+        inverse = np.broadcast_to(1 / np.asarray(mixture.covs.scale, np.float64), means.shape)
+        log_volume = -np.log(inverse).sum(axis=1)
+    mass = np.zeros(n_components)
+    for start in range(0, len(x), n_rows):
+        block, weight = x[start : start + n_rows].astype(np.float64), weights[start : start + n_rows]
+        shift = block[None, :, :] - means[:, None, :]
+        white = shift @ np.swapaxes(inverse, 1, 2) if mixture.covs.mixes else shift * inverse[:, None, :]
+        with np.errstate(over="ignore", invalid="ignore"):
+            log_joint = (log_weights - log_volume)[:, None] - 0.5 * (white**2).sum(axis=-1)
+            share = np.exp(log_joint - log_joint.max(axis=0))
+            share = share / share.sum(axis=0)
+        # A row beyond all of them is nobody's, and a row without weight has no say.
+        mass += np.where(np.isfinite(share) & (weight > 0), share * weight, 0.0).sum(axis=1)
+    return ~(mass * np.count_nonzero(weights) >= LEAST_ROWS * weights.sum())

@@ -1,0 +1,1 @@
+"""Host: what people hand over and see. Arrays, tables, weights, checks of arguments, progress."""

@@ -1,0 +1,17 @@
+"""Warnings, which name the line of the user's that led to them, however deep in the library they are found."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def caution(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, at the nearest line outside the library."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

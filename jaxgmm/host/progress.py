@@ -1,0 +1,193 @@
+"""Progress of a long fit: a bar where it is asked for, and the same facts to a caller's function."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Report(NamedTuple):
+    """What a fit under way reports, about four times a second.
+
+    Attributes:
+        n_components: K of the fit.
+        covariance_type: name of its family.
+        n_iter: iterations of the restart that has most.
+        objective: the best so far, in the user's units.
+        n_climbing: how many restarts are climbing.
+        n_restarts: of how many.
+        seconds: since the fit, or the whole selection, began.
+        seconds_left: an estimate, from the decay of the gains that remain; NaN while there is none.
+        n_done: fits that came to an end before this one.
+        n_fits: of how many.
+    """
+
+    n_components: int
+    covariance_type: str
+    n_iter: int
+    objective: float
+    n_climbing: int
+    n_restarts: int
+    seconds: float
+    seconds_left: float
+    n_done: int = 0
+    n_fits: int = 1
+
+    def __str__(self) -> str:
+        """One line."""
+        fit = f"K = {self.n_components}, {self.covariance_type}: " if self.n_fits > 1 else ""
+        left = "" if np.isnan(self.seconds_left) else f", {_duration(self.seconds_left)} left"
+        climbing = f"{self.n_climbing} of {self.n_restarts} climbing"
+        return f"{fit}iteration {self.n_iter}, objective {self.objective:.8g}, {climbing}{left}"
+
+
+Callback = Callable[[Report], Any]
+"""Is told of a fit under way; where it returns True, the fit ends with the best so far."""
+
+
+class Snapshot(NamedTuple):
+    """What the loop sees between two blocks.
+
+    Attributes:
+        n_iter: iterations of the restart that has most.
+        max_iter: the most that any may have.
+        objective: the best, in the fit's units.
+        gain: the largest gain that remains to a climbing restart, over the one at which it stops; NaN if unknown.
+        n_climbing: how many restarts are climbing.
+        n_restarts: of how many.
+    """
+
+    n_iter: int
+    max_iter: int
+    objective: float
+    gain: float
+    n_climbing: int
+    n_restarts: int
+
+
+class Progress:
+    """A context in which progress of one fit or several is told; silent unless someone listens."""
+
+    def __init__(self, shown: bool, callback: Callback | None = None, n_fits: int = 1):
+        """Begin.
+
+        Args:
+            shown: whether to show a bar: tqdm's where it is installed, else a line a second on stderr.
+            callback: is told of each `Report`.
+            n_fits: how many fits there will be.
+        """
+        self._shown, self._callback, self._n_fits = shown, callback, n_fits
+        self._n_done, self._fraction, self._last = 0, 0.0, 0.0
+        self._began = self._fit_began = time.monotonic()
+        self._bar: Any = None
+
+    @property
+    def listened(self) -> bool:
+        """Whether there is anyone to tell."""
+        return self._shown or self._callback is not None
+
+    def begin(self, n_components: int, covariance_type: str, in_users_units: Callable[[float], float]) -> None:
+        """Begin a fit, whose objective is told in the user's units."""
+        self._fit_began = time.monotonic()
+        self._about, self._in_users_units, self._first = (n_components, covariance_type), in_users_units, None
+
+    def end(self) -> None:
+        """End a fit."""
+        self._n_done += 1
+        self._show(self._n_done / self._n_fits, None)
+
+    def tell(self, sight: Snapshot) -> None:
+        """Tell of a fit under way.
+
+        Raises:
+            KeyboardInterrupt: where the callback returns True.
+        """
+        now = time.monotonic()
+        left = self._left(sight, now)
+        of_fit = 0.0 if np.isnan(left) else (now - self._fit_began) / max(now - self._fit_began + left, 1e-9)
+        fraction = (self._n_done + of_fit) / self._n_fits
+        seconds = now - self._began
+        if self._n_fits > 1:
+            left = seconds / fraction - seconds if fraction > 0 else float("nan")
+        report = Report(
+            *self._about,
+            n_iter=sight.n_iter,
+            objective=self._in_users_units(sight.objective),
+            n_climbing=sight.n_climbing,
+            n_restarts=sight.n_restarts,
+            seconds=seconds,
+            seconds_left=left,
+            n_done=self._n_done,
+            n_fits=self._n_fits,
+        )
+        self._show(fraction, report)
+        if self._callback is not None and _is_true(self._callback(report)):
+            raise KeyboardInterrupt
+
+    def _left(self, sight: Snapshot, now: float) -> float:
+        """Seconds until the largest gain has decayed to where it stops, or the iterations have run out."""
+        if not sight.n_climbing:
+            return 0.0
+        if self._first is None:
+            self._first = (now, sight.n_iter, sight.gain)
+            return float("nan")
+        then, n_iter, gain = self._first
+        pace = (now - then) / max(sight.n_iter - n_iter, 1)
+        at_most = pace * (sight.max_iter - sight.n_iter)
+        if not (gain > sight.gain > 1):
+            return at_most
+        return min(at_most, (now - then) * np.log(sight.gain) / np.log(gain / sight.gain))
+
+    def _show(self, fraction: float, report: Report | None) -> None:
+        if not self._shown:
+            return
+        self._fraction = max(self._fraction, fraction)
+        if self._bar is None and self._last == 0.0:
+            self._bar = _bar()
+        if self._bar is not None:
+            if report is not None:
+                self._bar.set_postfix_str(str(report), refresh=False)
+            self._bar.n = round(self._fraction, 3)
+            self._bar.refresh()
+        elif report is not None and time.monotonic() - self._last > 1:
+            print(report, file=sys.stderr, flush=True)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        """Nothing is drawn until there is something to tell."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar() -> Any:
+    try:
+        from tqdm.auto import tqdm
+        from tqdm.notebook import tqdm as in_notebooks
+    except ImportError:
+        return None
+    # A notebook's bar is drawn by the browser where this stands; a terminal's would give way to the long line after it.
+    bar = "{bar}" if issubclass(tqdm, in_notebooks) else "{bar:20}"
+    return tqdm(total=1, bar_format="{percentage:3.0f}%|" + bar + "| {elapsed}{postfix}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether a callback's answer is True, as Python, NumPy or JAX have it; nothing else counts."""
+    answer = answer.item() if getattr(answer, "shape", None) == () else answer
+    return answer is True

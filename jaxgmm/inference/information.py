@@ -1,0 +1,139 @@
+"""The observed information of a fitted mixture, the scores of its rows, and the parameters as functions of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxgmm.data.centring import about, centre_of, in_place, is_lost
+from jaxgmm.data.kernels import whitened
+from jaxgmm.data.rows import Rows, as_weighted_data
+from jaxgmm.host.checks import check_prior
+from jaxgmm.inference.neighbourhood import Neighbourhood
+from jaxgmm.model.fitted import Fitted
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.numerics import chunks
+from jaxgmm.numerics.factors import cholesky, inverse_lower
+from jaxgmm.numerics.linalg import product
+
+
+class Parameters(NamedTuple):
+    """A number for each parameter of a mixture, dense for every family.
+
+    Attributes:
+        weights: of π_k, (..., K).
+        means: of μ_k, (..., K, D).
+        covariances: of Σ_k, (..., K, D, D).
+    """
+
+    weights: Array
+    means: Array
+    covariances: Array
+
+
+def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior: Any) -> tuple[Mixture, Rows]:
+    """A mixture and rows in one dtype.
+
+    Raises:
+        TypeError: if the mixture or the prior is not one, or x is a `Data` that is no `Rows`.
+        ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
+    """
+    check_prior(prior)
+    mixture, rows = as_weighted_data(mixture, x, sample_weight)
+    if not isinstance(rows, Rows):
+        raise TypeError(f"x must be rows, whose scores can be told one by one, not {type(rows).__name__}")
+    return mixture, rows
+
+
+def parameters(mixture: Mixture) -> Parameters:
+    """The parameters themselves."""
+    return Parameters(mixture.weights, mixture.means, mixture.covariances)
+
+
+def sensitivities(around: Neighbourhood) -> Parameters:
+    """Derivative of each parameter along the P coordinates about a mixture, with a last axis P."""
+    return jax.jacfwd(lambda steps: parameters(around.at(steps)))(around.origin)
+
+
+def inverse_factor(around: Neighbourhood, data: Rows) -> Array:
+    """L⁻¹ for the observed information H = L Lᵀ at an optimum, (P, P); NaN if the mixture is no maximum.
+
+    H = I − Σ wᵢ [Σ_k rᵢₖ sᵢₖ sᵢₖᵀ − sᵢ sᵢᵀ] with sᵢₖ the score of row i if it were known to be of component k, and sᵢ
+    their mean (Louis 1982). Coordinates that cannot move keep an information of 1.
+    """
+    n_components = around.centre.n_components
+
+    def chunk(weights: Array, responsibilities: Array, seen: whitened.Joint) -> Array:
+        mean = around.slopes(responsibilities, seen.whitened)
+
+        def component(held: Array, k: Array) -> tuple[Array, None]:
+            certain = jnp.broadcast_to((jnp.arange(n_components) == k)[:, None], responsibilities.shape)
+            slopes = around.slopes(certain.astype(mean.dtype), seen.whitened)
+            return held + _scatter(slopes, weights * responsibilities[k]), None
+
+        return lax.scan(component, -_scatter(mean, weights), jnp.arange(n_components))[0]
+
+    missing = _fold(around, data, chunk)
+    complete = jnp.eye(missing.shape[0], dtype=missing.dtype)
+    return inverse_lower(cholesky(complete - missing))
+
+
+def score_scatter(around: Neighbourhood, data: Rows) -> Array:
+    """Σ wᵢ sᵢ sᵢᵀ over the scores, (P, P), chunk by chunk."""
+
+    def chunk(weights: Array, responsibilities: Array, seen: whitened.Joint) -> Array:
+        return _scatter(around.slopes(responsibilities, seen.whitened), weights)
+
+    return _fold(around, data, chunk)
+
+
+def scores(around: Neighbourhood, data: Rows) -> Array:
+    """Derivative of log p(x_i) along the coordinates, (N, P); 0 for a row without weight whose square is not finite."""
+    look = _viewer(around)
+
+    def chunk(x: Array, weights: Array) -> Array:
+        responsibilities, seen = look(x, weights)
+        return jnp.where(is_lost(x.T, weights)[:, None], 0.0, around.slopes(responsibilities, seen.whitened).T)
+
+    return chunks.each(_width(around), chunk, data.x, data.weights)
+
+
+def prior_slopes(around: Neighbourhood, data: Rows, prior: Any) -> Array:
+    """What a unit of a row's weight adds to the slope of the log-prior, (N, P), by way of its columns."""
+
+    def slope(weights: Array) -> Array:
+        penalty = prepare(prior, Rows(data.x, weights).columns())
+        return jax.grad(lambda steps: penalty.log_prob(around.at(steps)))(around.origin)
+
+    return jax.jacrev(slope)(data.weights).T
+
+
+def _viewer(around: Neighbourhood) -> Callable[[Array, Array], tuple[Array, whitened.Joint]]:
+    """What gives responsibilities (K, C) and whitened residuals for a chunk of rows (C, D) with weights (C,)."""
+    centre = centre_of(around.centre)
+    prepared = whitened.prepare(about(around.centre, centre))
+
+    def look(x: Array, weights: Array) -> tuple[Array, whitened.Joint]:
+        seen = whitened.joint(prepared, in_place(x, weights, centre)[0])
+        return jax.nn.softmax(seen.log_joint, axis=0), seen
+
+    return look
+
+
+def _fold(around: Neighbourhood, data: Rows, chunk: Callable[[Array, Array, whitened.Joint], Array]) -> Array:
+    """Sum of what `chunk(weights, responsibilities, seen)` gives over all chunks."""
+    look = _viewer(around)
+    return data.fold(_width(around), lambda x, weights: chunk(weights, *look(x, weights)), jnp.add)
+
+
+def _scatter(slopes: Array, weights: Array) -> Array:
+    return product("pc,qc->pq", slopes * weights[None, :], slopes)
+
+
+def _width(around: Neighbourhood) -> int:
+    return around.origin.shape[0] + around.centre.n_components * around.of_covs.shape[1]

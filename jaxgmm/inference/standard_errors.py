@@ -1,0 +1,84 @@
+"""Standard errors of a fitted mixture, from the observed information."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpy.typing import ArrayLike
+
+from jaxgmm.data.rows import Rows
+from jaxgmm.inference.information import Parameters, as_scored_rows, inverse_factor, score_scatter, sensitivities
+from jaxgmm.inference.solution import place_of
+from jaxgmm.model.fitted import Fitted
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.ridge import settle
+from jaxgmm.numerics.linalg import product
+
+
+def standard_errors(
+    mixture: Mixture | Fitted,
+    x: Any,
+    sample_weight: ArrayLike | None = None,
+    *,
+    prior: Any = None,
+    sandwich: bool = False,
+) -> Parameters:
+    """Asymptotic standard errors of a fitted mixture's parameters.
+
+    The covariance of the estimate is H⁻¹, with H the observed information, minus the Hessian of the objective at its
+    maximum; or, right where the data are not from such a mixture too, the sandwich H⁻¹ (Σ wᵢ sᵢ sᵢᵀ) H⁻¹ of the
+    rows' scores. The delta method carries it from unconstrained coordinates to weights, means and covariances. H is
+    exact, from one pass over the data, and holds P² numbers for P free parameters.
+
+    Weights count as repeated rows. Say `sample_weight / sample_weight.mean()` where they are not counts.
+
+    Args:
+        mixture: a fitted mixture, its start and `tol` tight enough that it is the optimum.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+        prior: the prior it was fitted under; None is maximum likelihood.
+        sandwich: whether to take the sandwich; static.
+
+    Returns:
+        Standard errors: `weights` (K,), `means` (K, D), `covariances` (K, D, D), in the units of each; infinite for
+        the mean and covariance of a component with weight 0, and NaN all through where the mixture is no maximum.
+
+    Raises:
+        TypeError: if `prior` is not one, or x is a `Data` that is no `Rows`.
+        ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
+
+    References:
+        Louis (1982); White (1982), for the sandwich; Basford, Greenway, McLachlan & Peel (1997), for mixtures.
+    """
+    mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
+    return _standard_errors(mixture, rows, settle(prior, mixture.means.dtype), bool(sandwich))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _standard_errors(mixture: Mixture, data: Rows, prior: Any, sandwich: bool) -> Parameters:
+    around = place_of(mixture, data, prior)
+    inverse = inverse_factor(around, data)
+    root = inverse
+    if sandwich:
+        # S = Σ w s sᵀ may be singular: its root is taken from the eigenvalues.
+        values, vectors = jnp.linalg.eigh(product("pq,qr,sr->ps", inverse, score_scatter(around, data), inverse))
+        root = product("pq,pr->qr", vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :], inverse)
+    there = mixture.log_weights > -jnp.inf
+
+    def deviation(slopes: Array) -> Array:
+        variance = jnp.sum(product("...p,qp->...q", slopes, root) ** 2, axis=-1)
+        # An entry that cannot move has no error, and no slope of it.
+        moving = variance != 0
+        return jnp.where(moving, jnp.sqrt(jnp.where(moving, variance, 1.0)), 0.0)
+
+    errors = jax.tree.map(deviation, sensitivities(around))
+    own = mixture.covs.count == mixture.n_components
+    return Parameters(
+        weights=errors.weights,
+        means=jnp.where(there[:, None], errors.means, jnp.inf),
+        covariances=jnp.where(there[:, None, None] | (not own), errors.covariances, jnp.inf),
+    )

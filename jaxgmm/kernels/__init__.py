@@ -1,7 +1,0 @@
-"""Kernels: the arithmetic of one chunk of rows. `expectation` chooses between them.
-
-`whitened` is exact and serves every density; `quadratic` takes half the operations where its error is small.
-"""
-
-from jaxgmm.kernels import quadratic as quadratic
-from jaxgmm.kernels import whitened as whitened

@@ -1,0 +1,1 @@
+"""Representations of covariances: what density, sampling and algebra know."""

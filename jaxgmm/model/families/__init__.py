@@ -1,0 +1,1 @@
+"""Families: constraints on the covariances."""

@@ -1,0 +1,1 @@
+"""Priors: pseudo-rows and a log-density."""

@@ -1,0 +1,60 @@
+"""The ridge prior, which keeps covariances from collapsing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgmm.model.columns import Columns
+from jaxgmm.model.priors.penalty import Penalty
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Ridge:
+    """A prior that keeps covariances from collapsing and fits from diverging.
+
+    log prior = −(λ/2) Σ_j [tr(V Σ_j⁻¹) + log|Σ_j|] over the distinct covariances, with λ = s·Σw and V the
+    diagonal of the columns' variances (1 for a constant column). The M-step is then exactly
+    Σ_k = (S_k + λV) / (N_k + λ): a component that loses its rows moves to V, the likelihood is bounded
+    (the penalty has the form of Chen & Tan 2009), and the fit scales with the data. It widens a
+    variance σ² by about s·(V/σ²)·N/N_k.
+
+    A covariance of N_k rows that do not spread in some column j rests on a floor there, the variance
+    λV_j / (N_k + λ), in the column's units about s·V_j·N/N_k. Such a fit counts as collapsed: with the default strength
+    its likelihood says no more than that the floor is low. Where components without spread are meant, as a
+    flat segment of an image is, choose the floor, for a deviation of σ in a column of deviation S and a share π of the
+    rows s = π (σ/S)², and say that it is fine.
+
+    Attributes:
+        strength: s; None picks 1e-12 in float32 and 1e-20 in float64.
+        floor_is_fine: whether a component may rest on the floor without being `COLLAPSED`; static.
+    """
+
+    strength: Any = None
+    floor_is_fine: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def settle(self, dtype: Any) -> Ridge:
+        """The same prior with its strength an array, so that every strength shares one compiled program."""
+        strength = self.strength
+        if strength is None:
+            strength = 1e-20 if dtype == jnp.float64 else 1e-12
+        return dataclasses.replace(self, strength=jnp.asarray(strength).astype(dtype))
+
+    def prepare(self, columns: Columns) -> Penalty:
+        """The penalty that this prior is for data with such columns."""
+        mass = self.settle(columns.mean.dtype).strength * columns.mass
+        return Penalty(mass, mass * columns.unit(), columns, jnp.asarray(self.floor_is_fine))
+
+
+def settle(prior: Any, dtype: Any) -> Any:
+    """A prior ready to be traced; None, maximum likelihood, is `Ridge` of strength 0."""
+    return (Ridge(0.0) if prior is None else prior).settle(dtype)
+
+
+def prepare(prior: Any, columns: Columns) -> Penalty:
+    """The penalty of a prior, or of None."""
+    return settle(prior, columns.mean.dtype).prepare(columns)

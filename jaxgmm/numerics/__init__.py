@@ -1,0 +1,1 @@
+"""Numerics: linear algebra, factors of covariances, rows in chunks. Nothing here knows a mixture."""

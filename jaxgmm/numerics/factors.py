@@ -1,0 +1,225 @@
+"""Factors, inverses and spectra of stacks of small matrices, (..., D, D), with their derivatives.
+
+By blocks where LAPACK would start threads of its own, and a few matrices at a time where it would wait for others'.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxgmm.numerics.linalg import HIGHEST
+
+_MOST_AT_ONCE = 1 << 16
+"""Products that one call of LAPACK takes: matrices, times the cube of their rows (8 at least). jaxlib to 0.11.0 shares
+larger calls out over the threads of which one waits for them: as many calls at once as there are threads, two on many a
+machine, wait for ever. A call of one matrix is never shared out."""
+
+_BY_COLUMNS_OF_BLOCKS, _BLOCK = range(96, 1025), 32
+"""Rows at which Cholesky factors are taken by blocks, and the rows of a block. Measured on two cores that others used
+too: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
+block is compiled, so that there must not be too many."""
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=HIGHEST)
+
+
+def in_turn(function: Callable[[Array], Array], cost: int = 1) -> Callable[[Array], Array]:
+    """A function of a stack of matrices, (..., n, n), that calls LAPACK, a few matrices at a time on a CPU.
+
+    `vmap` adds to the stack, so that the few are counted over all of it. Not for reverse mode.
+
+    Args:
+        function: from (..., n, n) to (..., ·), each matrix by itself.
+        cost: of a matrix, in n³ products.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def whole(matrices: Array) -> Array:
+        *lead, _, n_rows = matrices.shape
+        few = max(1, _MOST_AT_ONCE // (cost * max(n_rows, 8) ** 3))
+        if np.prod(lead, dtype=int) <= few:
+            return function(matrices)
+
+        def by_turns(matrices: Array) -> Array:
+            results = lax.map(function, matrices.reshape(-1, n_rows, n_rows), batch_size=few)
+            return results.reshape(*lead, *results.shape[1:])
+
+        return lax.platform_dependent(matrices, cpu=by_turns, default=function)
+
+    @whole.def_vmap
+    def batched(size: int, is_batched: list[bool], matrices: Array) -> tuple[Array, bool]:
+        return whole(matrices), True
+
+    return whole
+
+
+def _cholesky(matrices: Array) -> Array:
+    return lax.linalg.cholesky(matrices, symmetrize_input=False)
+
+
+def _cholesky_by_blocks(matrices: Array) -> Array:
+    """Factors column of blocks by column of blocks: [[A, Bᵀ], [B, C]] has [L, B L⁻ᵀ], then those of C − B A⁻¹ Bᵀ."""
+    n_rows, columns, rest = matrices.shape[-1], [], matrices
+    for done in range(0, n_rows, _BLOCK):
+        corner = _cholesky_in_turn(rest[..., :_BLOCK, :_BLOCK])
+        below = _matmul(rest[..., _BLOCK:, :_BLOCK], jnp.swapaxes(inverse_lower(corner), -2, -1))
+        rest = rest[..., _BLOCK:, _BLOCK:] - _matmul(below, jnp.swapaxes(below, -2, -1))
+        column = jnp.concatenate([corner, below], axis=-2)
+        columns.append(jnp.pad(column, [*[(0, 0)] * (matrices.ndim - 2), (done, 0), (0, 0)]))
+    return jnp.concatenate(columns, axis=-1)
+
+
+def _inverse(factors: Array) -> Array:
+    eye = jnp.broadcast_to(jnp.eye(factors.shape[-1], dtype=factors.dtype), factors.shape)
+    return lax.linalg.triangular_solve(factors, eye, left_side=True, lower=True)
+
+
+def _rotation(matrices: Array) -> Array:
+    left, _, right = jnp.linalg.svd(matrices, full_matrices=False)
+    return _matmul(left, right)
+
+
+_cholesky_in_turn, _inverse_in_turn = in_turn(_cholesky), in_turn(_inverse)
+_eigenvalues_in_turn, _rotation_in_turn = in_turn(jnp.linalg.eigvalsh, cost=16), in_turn(_rotation, cost=32)
+
+
+@jax.custom_jvp
+def cholesky(matrices: Array) -> Array:
+    """Lower triangular L, (..., D, D), with L Lᵀ = A for symmetric A; NaN where A is not positive definite.
+
+    dL = L Φ(L⁻¹ dA L⁻ᵀ) with Φ what is below the diagonal and half of what is on it (Murray 2016).
+    """
+    by_blocks = matrices.shape[-1] in _BY_COLUMNS_OF_BLOCKS
+    return _cholesky_by_blocks(matrices) if by_blocks else _cholesky_in_turn(matrices)
+
+
+@cholesky.defjvp
+def _cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    factors = cholesky(primals[0])
+    inverse = inverse_lower(factors)
+    change = (tangents[0] + jnp.swapaxes(tangents[0], -2, -1)) / 2
+    mixed = _matmul(_matmul(inverse, change), jnp.swapaxes(inverse, -2, -1))
+    return factors, _matmul(factors, (jnp.tril(mixed) + jnp.tril(mixed, -1)) / 2)
+
+
+def asymmetric(matrices: Any, eps: float) -> Any:
+    """Which entries of (..., D, D) differ from those across the diagonal by more than rounding, in NumPy or in JAX."""
+    diagonal = abs(matrices.diagonal(0, -2, -1)) ** 0.5
+    scale = diagonal[..., :, None] * diagonal[..., None, :]
+    return abs(matrices - matrices.swapaxes(-2, -1)) > 100 * eps * scale
+
+
+def eigenvalues(matrices: Array) -> Array:
+    """Eigenvalues of symmetric matrices (..., D, D), (..., D), ascending; held fixed in derivatives."""
+    return _eigenvalues_in_turn(lax.stop_gradient(matrices))
+
+
+def nearest_rotation(matrices: Array) -> Array:
+    """Q = U Vᵀ of A = U S Vᵀ, (..., D, D), which maximises tr QᵀA; held fixed in derivatives."""
+    return _rotation_in_turn(lax.stop_gradient(matrices))
+
+
+def safe_cholesky(matrices: Array, floor: Array) -> Array:
+    """Cholesky factors of symmetric matrices that may be singular to rounding.
+
+    The factor is taken of the correlation matrix, so that it succeeds at any scale. Variances below
+    `floor` are raised to it. Where the correlation is singular to rounding, 2·D·eps is added to its
+    diagonal, about what its own rounding amounts to: where it has no factor less D·eps, so that what has one is
+    not for the compiler to decide, which may round twice what stands here once.
+
+    Args:
+        matrices: symmetric, (..., D, D).
+        floor: smallest variances to keep, (D,).
+
+    Returns:
+        Lower triangular factors, (..., D, D); NaN where a matrix holds one.
+    """
+    n_features = matrices.shape[-1]
+    diagonal = jnp.diagonal(matrices, axis1=-2, axis2=-1)
+    scale = jnp.sqrt(jnp.maximum(diagonal, jnp.broadcast_to(floor, diagonal.shape)))
+    eye = jnp.broadcast_to(jnp.eye(n_features, dtype=bool), matrices.shape)
+    correlation = matrices / scale[..., :, None] / scale[..., None, :]
+    correlation = jnp.where(eye, 1.0, correlation)
+    rounding = n_features * float(jnp.finfo(matrices.dtype).eps)
+    attempt = cholesky(lax.stop_gradient(jnp.where(eye, 1.0 - rounding, correlation)))
+    failed = ~jnp.all(jnp.isfinite(attempt), axis=(-2, -1), keepdims=True)
+    correlation = jnp.where(eye & failed, 1.0 + 2 * rounding, correlation)
+    return cholesky(correlation) * scale[..., :, None]
+
+
+_FEWEST_BY_BLOCKS = 16
+"""Rows from which inverses are taken by blocks: LAPACK's solver then starts threads of its own, which go on to
+take a core from the products that follow (half the speed of a whole pass, measured at 32 rows)."""
+
+
+@jax.custom_jvp
+def inverse_lower(factors: Array) -> Array:
+    """Inverses of lower triangular matrices, (..., D, D); d(L⁻¹) = −L⁻¹ dL L⁻¹, which takes no second solve."""
+    n_rows = factors.shape[-1]
+    if n_rows < _FEWEST_BY_BLOCKS:
+        return _inverse_in_turn(factors)
+    return _inverse_by_blocks(factors)
+
+
+@inverse_lower.defjvp
+def _inverse_lower_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    inverse, change = inverse_lower(primals[0]), jnp.tril(tangents[0])
+    # What the dtype cannot hold has no derivative there: 0·∞ would spoil those of the other matrices' sum.
+    held = jnp.where(overflows_when_inverted(primals[0], inverse), 0.0, inverse)
+    return inverse, -_matmul(_matmul(held, change), held)
+
+
+def overflows_when_inverted(factors: Array, inverse: Array) -> Array:
+    """Which matrices are finite and their inverses are not, (..., 1, 1)."""
+    is_held, is_inverted = (jnp.all(jnp.isfinite(a), axis=(-2, -1), keepdims=True) for a in (factors, inverse))
+    return is_held & ~is_inverted
+
+
+def _inverse_by_blocks(factors: Array) -> Array:
+    """[[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [−C⁻¹ B A⁻¹, C⁻¹]], all blocks of one size at once, from 1 row to all."""
+    n_rows, lead = factors.shape[-1], factors.shape[:-2]
+    padded = 1 << (n_rows - 1).bit_length()
+    spare = np.diag(np.arange(padded) >= n_rows).astype(factors.dtype)
+    whole = jnp.pad(factors, [(0, 0)] * len(lead) + [(0, padded - n_rows)] * 2)
+    whole = whole + spare.reshape(*[1] * len(lead), padded, padded)
+    inverse = 1 / jnp.diagonal(whole, axis1=-2, axis2=-1)[..., None, None]
+    size = 1
+    while size < padded:
+        n_blocks = padded // (2 * size)
+        blocks = whole.reshape(*lead, n_blocks, 2 * size, n_blocks, 2 * size)
+        blocks = jnp.moveaxis(jnp.diagonal(blocks, axis1=-4, axis2=-2), -1, -3)
+        first, last = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
+        below = -_matmul(_matmul(last, blocks[..., size:, :size]), first)
+        above = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
+        inverse = jnp.concatenate([above, jnp.concatenate([below, last], axis=-1)], axis=-2)
+        size *= 2
+    return inverse[..., 0, :n_rows, :n_rows]
+
+
+@jax.custom_jvp
+def lower_factor(rows: Array) -> Array:
+    """Lower triangular L, (..., d, d), with L Lᵀ = R Rᵀ for R = rows, by a QR factorisation.
+
+    dL = L Φ(M + Mᵀ) with M = L⁻¹ dR (L⁻¹ R)ᵀ and Φ what is below the diagonal and half of what is on it: by one
+    inverse, where the derivatives of QR would take more factors at once.
+
+    Args:
+        rows: (..., d, D), d ≤ D.
+    """
+    upper = jnp.linalg.qr(jnp.swapaxes(rows, -2, -1), mode="r")
+    lower = jnp.swapaxes(upper, -2, -1)
+    sign = jnp.where(jnp.diagonal(lower, axis1=-2, axis2=-1) < 0, -1.0, 1.0).astype(rows.dtype)
+    return lower * sign[..., None, :]
+
+
+@lower_factor.defjvp
+def _lower_factor_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    factors = lower_factor(primals[0])
+    inverse = inverse_lower(factors)
+    mixed = _matmul(_matmul(inverse, tangents[0]), jnp.swapaxes(_matmul(inverse, primals[0]), -2, -1))
+    return factors, _matmul(factors, jnp.tril(mixed) + jnp.tril(jnp.swapaxes(mixed, -2, -1), -1))

@@ -1,0 +1,1 @@
+"""Probability: densities, draws, algebra and distances of mixtures."""

@@ -1,0 +1,189 @@
+"""Densities and responsibilities, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm.data.rows import as_data, as_points, as_rows
+from jaxgmm.model.fitted import Fitted
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.numerics.zero_weights import weight
+
+
+def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Log-density log p(x) = log Σ_k π_k N(x; μ_k, Σ_k) of each row.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (..., D); one row, (D,), gives a scalar.
+
+    Returns:
+        Log-densities, (...), in nats; −∞ for a row too far to be represented.
+
+    Raises:
+        ValueError: if the last axis of x is not D.
+    """
+    mixture, points = as_points(mixture, x)
+    return _log_prob(mixture, points)
+
+
+@jax.jit
+def _log_prob(mixture: Mixture, x: Array) -> Array:
+    return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
+
+
+def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Log-density log N(x_i; μ_k, Σ_k) of each row under each component, whatever the components' weights.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        (N, K), in nats, finite for components of weight 0 too; −∞ for a row too far from a component to be represented.
+
+    Raises:
+        TypeError: if x is a `Data` that is no `Rows`.
+        ValueError: if x is not (N, D).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.0, 1.0], [[0.0], [2.0]], [1.0, 1.0], covariance_type="spherical")
+        >>> jaxgmm.log_components(mixture, [[0.0]]).round(3)
+        Array([[-0.919, -2.919]], dtype=float32)
+    """
+    mixture, data = as_data(mixture, x)
+    if not hasattr(data, "log_components"):
+        raise TypeError(f"x must be rows, whose components can be told one by one, not {type(data).__name__}")
+    return _log_components(mixture, data)
+
+
+@jax.jit
+def _log_components(mixture: Mixture, data: Any) -> Array:
+    return data.log_components(mixture)
+
+
+def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Log-joint log π_k + log N(x_i; μ_k, Σ_k) of each row and component.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        (N, K), in nats.
+
+    Raises:
+        ValueError: if x is not (N, D).
+    """
+    mixture, data = as_data(mixture, x)
+    return _log_joint(mixture, data)
+
+
+@jax.jit
+def _log_joint(mixture: Mixture, data: Any) -> Array:
+    return data.log_joint(mixture)
+
+
+def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Log of the responsibilities, log p(k | x_i).
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        (N, K); rows of its exponential sum to 1. A row too far to be squared goes to the component
+        nearest in Mahalanobis distance.
+
+    Raises:
+        ValueError: if x is not (N, D).
+    """
+    mixture, data = as_data(mixture, x)
+    return _log_responsibilities(mixture, data)
+
+
+@jax.jit
+def _log_responsibilities(mixture: Mixture, data: Any) -> Array:
+    return data.log_responsibilities(mixture)
+
+
+def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Soft assignment p(k | x_i) = π_k N(x_i; μ_k, Σ_k) / p(x_i).
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        (N, K); rows sum to 1, never NaN for finite rows.
+
+    Raises:
+        ValueError: if x is not (N, D).
+    """
+    mixture, data = as_data(mixture, x)
+    return _responsibilities(mixture, data)
+
+
+@jax.jit
+def _responsibilities(mixture: Mixture, data: Any) -> Array:
+    logs = data.log_responsibilities(mixture)
+    is_absent = (mixture.log_weights == -jnp.inf)[None, :]
+    return jnp.where(is_absent, weight(jnp.where(is_absent, logs, 0.0)), jnp.exp(jnp.where(is_absent, 0.0, logs)))
+
+
+def predict(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Hard assignment: the component with the largest responsibility.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        Indices, (N,); −1 for a row whose responsibilities are NaN, as those of a row that holds NaN are. A row too far
+        to be squared goes to the nearest component.
+
+    Raises:
+        ValueError: if x is not (N, D).
+    """
+    mixture, data = as_data(mixture, x)
+    return _predict(mixture, data)
+
+
+@jax.jit
+def _predict(mixture: Mixture, data: Any) -> Array:
+    log_responsibilities = data.log_responsibilities(mixture)
+    unknown = jnp.any(jnp.isnan(log_responsibilities), axis=-1)
+    return jnp.where(unknown, -1, jnp.argmax(log_responsibilities, axis=-1))
+
+
+def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
+    """Uncertainty of the hard assignment, 1 − max_k p(k | x_i): the chance that it is wrong, were the mixture true.
+
+    Summed over the other components, so that small values keep their digits.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+
+    Returns:
+        (N,), between 0 and 1 − 1/K; NaN for a row that holds NaN.
+
+    Raises:
+        ValueError: if x is not (N, D).
+
+    References:
+        Scrucca, Fop, Murphy & Raftery (2016), mclust 5.
+    """
+    mixture, data = as_data(mixture, x)
+    return _uncertainty(mixture, data)
+
+
+@jax.jit
+def _uncertainty(mixture: Mixture, data: Any) -> Array:
+    shares = _responsibilities(mixture, data)
+    largest = jnp.argmax(shares, axis=-1)[:, None] == jnp.arange(mixture.n_components)[None, :]
+    return jnp.sum(jnp.where(largest & ~jnp.isnan(shares), 0.0, shares), axis=-1)

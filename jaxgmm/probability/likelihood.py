@@ -1,0 +1,142 @@
+"""Likelihoods and moments, summed over rows, and their derivatives."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+from numpy.typing import ArrayLike
+
+from jaxgmm.data.rows import as_data
+from jaxgmm.model.fitted import Fitted
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import Moments
+from jaxgmm.numerics.linalg import instantiated, zeros_of
+from jaxgmm.numerics.zero_weights import any_absent, unit
+
+
+def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+    """Total log-likelihood Σ wᵢ log p(xᵢ).
+
+    Its derivative in the mixture is Fisher's identity, ∇ log p(X; θ) = ∇Q(θ; Moments): one pass over the
+    data gives value and gradient, in memory that does not grow with N.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+
+    Returns:
+        (), in nats; NaN where a weight is negative, infinite or NaN.
+
+    Raises:
+        ValueError: if shapes do not match.
+    """
+    mixture, data = as_data(mixture, x, sample_weight)
+    return _log_likelihood(mixture, data)
+
+
+@jax.jit
+def _log_likelihood(mixture: Mixture, data: Any) -> Array:
+    return data_log_likelihood(mixture, data) + _of_absent(mixture, data)
+
+
+def score(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
+    """Mean log-likelihood Σ wᵢ log p(xᵢ) / Σ wᵢ.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+
+    Returns:
+        (), in nats per unit weight.
+
+    Raises:
+        ValueError: if shapes do not match.
+    """
+    mixture, data = as_data(mixture, x, sample_weight)
+    return _log_likelihood(mixture, data) / jnp.sum(data.weights)
+
+
+def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
+    """The E-step: moments of the rows under the mixture's responsibilities.
+
+    Args:
+        mixture: the mixture.
+        x: rows, (N, D).
+        sample_weight: non-negative weights, (N,); None is 1 for each row.
+
+    Returns:
+        The moments in the family's statistic, and the total log-likelihood, (). A row too far to be squared
+        adds nothing to the moments; the log-likelihood is then −∞.
+
+    Raises:
+        ValueError: if shapes do not match.
+    """
+    mixture, data = as_data(mixture, x, sample_weight)
+    return _e_step(mixture, data)
+
+
+@jax.jit
+def _e_step(mixture: Mixture, data: Any) -> tuple[Moments, Array]:
+    return data.moments(mixture, mixture.family.statistic)
+
+
+def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
+    """Q(θ; Moments) = Σ_k N_k log π_k − ½ Σ_k [N_k (D log 2π + log|Σ_k|) + tr Σ_k⁻¹ (S_k + N_k δ_k δ_kᵀ)].
+
+    Here δ_k = mean_k − μ_k: the complete-data log-likelihood, expected under the responsibilities that
+    the moments were gathered with.
+    """
+    mass, covs = moments.mass, mixture.covs
+    log_det = covs.log_det(mixture.n_features) + mixture.n_features * float(np.log(2 * np.pi))
+    shift = covs.solve(moments.mean - mixture.means)
+    distance = jnp.sum(shift**2, axis=-1)
+    held = mass > 0
+    weighted = jnp.where(held, mass * jnp.where(held, mixture.log_weights, 0.0), 0.0)
+    within = jnp.sum(covs.trace_solve(moments.scatter))
+    return jnp.sum(weighted) - 0.5 * (jnp.sum(mass * (log_det + distance)) + within)
+
+
+@jax.custom_jvp
+def data_log_likelihood(mixture: Mixture, data: Any) -> Array:
+    """Total log-likelihood of any `Data`, with Fisher's identity as its derivative in the mixture.
+
+    No moments tell the slope in a weight of 0: see `_of_absent`.
+    """
+    return data.log_likelihood(mixture)
+
+
+@functools.partial(data_log_likelihood.defjvp, symbolic_zeros=True)
+def _fisher(primals: tuple[Mixture, Any], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    mixture, data = primals
+    mixture_tangent, data_tangent = tangents
+    moments, value = data.moments(mixture, mixture.family.statistic)
+    _, tangent = jax.jvp(lambda at: expected_log_likelihood(at, moments), (mixture,), (instantiated(mixture_tangent),))
+    if not all(isinstance(leaf, SymbolicZero) for leaf in jax.tree.leaves(data_tangent)):
+        _, along = jax.jvp(lambda at: at.log_likelihood(mixture), (data,), (instantiated(data_tangent),))
+        tangent = tangent + along
+    return value, tangent
+
+
+@jax.custom_jvp
+def _of_absent(mixture: Mixture, data: Any) -> Array:
+    """What components of weight 0 add to the log-likelihood: nothing, with its slope in their weights."""
+    return zeros_of((), mixture, data)
+
+
+@_of_absent.defjvp
+def _slope_of_absent(primals: tuple[Mixture, Any], tangents: tuple[Mixture, Any]) -> tuple[Array, Array]:
+    (mixture, data), nothing = primals, zeros_of((), primals)
+    is_absent = mixture.log_weights == -jnp.inf
+    changes = jnp.where(is_absent, unit(mixture.means.dtype) * tangents[0].log_weights, 0.0)
+    slope = lax.cond(
+        any_absent(mixture.log_weights), lambda: jnp.sum(data.slopes_of_absent(mixture) * changes), lambda: nothing
+    )
+    return _of_absent(mixture, data), slope
