@@ -386,7 +386,7 @@ def test_what_is_no_order_is_named():
         (mixture, lost, ValueError, "cannot be matched: the mixture or the reference holds NaN or infinity"),
         (errors, "weight", TypeError, "standard errors do not know .*component_order"),
         (errors, [0, 0, 0], ValueError, "order must hold each of 0 to 2 once"),
-        (np.zeros((3, 2)), [0, 1, 2], TypeError, "value must be a Mixture, not ndarray"),
+        (np.zeros((3, 2)), [0, 1, 2], TypeError, "value must be a Mixture or a FitResult, not ndarray"),
     ):
         with pytest.raises(error, match=message):
             relabel(value, order)
