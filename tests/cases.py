@@ -1,5 +1,7 @@
 """Mixtures and rows that the batteries run over; a new family is one row in FAMILIES."""
 
+import warnings
+
 import numpy as np
 
 import jaxgmm
@@ -56,3 +58,13 @@ def drawn_rows(covariance_type, n_rows=200, dtype=np.float64, seed=1, **kwargs):
 def tolerance(dtype, digits=11):
     """Relative tolerance: `digits` in float64, 5 in float32."""
     return 10.0**-digits if np.dtype(dtype) == np.float64 else 1e-5
+
+
+def told_fit(*args, **options):
+    """A fit, which warns of a collapse once where its status says so, and never else."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted = jaxgmm.fit(*args, **options)
+    collapsed = fitted.status is jaxgmm.Status.COLLAPSED
+    assert [str(warning.message).startswith("the fit collapsed") for warning in caught] == [True] * collapsed
+    return fitted

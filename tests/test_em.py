@@ -114,7 +114,7 @@ def test_run_reports_what_went_wrong(dtype):
     # Two rows that coincide, and a component on them: the likelihood has no bound.
     doubled = np.concatenate([x, np.repeat(x[:1] + dtype(50), 2, axis=0)])
     labels = np.array([0] * 30 + [1, 1])
-    start = labelled(doubled, labels, "full")
+    start = labelled(doubled, labels, "full", prior=Ridge(1e-3))
     assert jaxgmm.run(EM(), start, doubled, max_iter=20).status == Status.COLLAPSED
     held = jaxgmm.run(EM(), start, doubled, prior=Ridge(), max_iter=20)
     assert held.status == Status.COLLAPSED and np.isfinite(held.objective)

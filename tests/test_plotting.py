@@ -13,13 +13,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from jaxgmm.selection import Candidate, Selection
 from matplotlib.colors import to_rgb
 from matplotlib.contour import QuadContourSet
 from scipy import stats
 
 import jaxgmm
-from jaxgmm import FitResult, Status, plotting
+from jaxgmm import Candidate, FitResult, Selection, Status, plotting
 from jaxgmm.plotting import colours, regions, views
 from tests import cases
 

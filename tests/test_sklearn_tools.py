@@ -122,14 +122,14 @@ def test_progress_is_shown_where_asked(x, capsys):
 
 
 def test_an_interruption_goes_through_and_leaves_the_best_so_far(x, monkeypatch):
-    climb = jaxgmm.sklearn.climbs.fit
+    climb = jaxgmm.sklearn.climbs.fit_table
     calls = []
 
     def interrupted(*arguments, **options):
         calls.append(1)
         return climb(*arguments, **options)._replace(status=Status.INTERRUPTED)
 
-    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit", interrupted)
+    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit_table", interrupted)
     model = GaussianMixture(3, random_state=0, n_init=3, weights_init=np.ones(3) / 3)
     with pytest.raises(KeyboardInterrupt):
         model.fit(x)
@@ -137,9 +137,9 @@ def test_an_interruption_goes_through_and_leaves_the_best_so_far(x, monkeypatch)
 
 
 def test_a_fit_that_failed_says_so(x, monkeypatch):
-    climb = jaxgmm.sklearn.climbs.fit
+    climb = jaxgmm.sklearn.climbs.fit_table
     failed = lambda *arguments, **options: climb(*arguments, **options)._replace(status=Status.NONFINITE)  # noqa: E731
-    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit", failed)
+    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit_table", failed)
     with pytest.raises(ValueError, match="every start ended in NaN"):
         GaussianMixture(3, random_state=0).fit(x)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.exhaustive
 
 FAMILIES = ("full", "tied", "diag", "spherical")
 DTYPES = (np.float32, np.float64) if X64 else (np.float32,)
-RIGHT = ("scale", "one column times", "each row ten times", "D =", "N =")
+RIGHT = ("scale", "one column times", "each row ten times", "D =", "stacked, D =", "N =")
 """What can be right and so must be, but for scales whose squares float32 does not hold."""
 
 LONG = [case for case in CASES if case.level == "200"] + LARGE

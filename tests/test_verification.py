@@ -12,7 +12,7 @@ import jaxgmm
 from jaxgmm import Accelerated, Status
 from jaxgmm.data.kernels import quadratic, whitened
 from jaxgmm.data.rows import Rows
-from jaxgmm.fitting import verification
+from jaxgmm.fitting import verification, visits
 from jaxgmm.fitting.verification import disagreement, warn_of_compiler
 from tests import cases, reference
 from tests.cases import FAMILIES
@@ -66,22 +66,22 @@ def test_numpy_sees_what_the_reference_sees_and_finds_no_fault(sound):
         pytest.skip("float64 needs x64")
     _, x, weights = cases.drawn_rows(family, 300, dtype)
     mixture = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), fit.mixture)
-    whitening = verification._whitening(mixture)
-    seen = verification.visit(whitening, x, np.arange(300), weights.astype(np.float64), np.dtype(dtype))
+    whitening = visits.whitening_of(mixture)
+    seen = visits.visit(whitening, x, np.arange(300), weights.astype(np.float64), np.dtype(dtype))
     joint = reference.log_joint(np.exp(mixture.log_weights), mixture.means, np.asarray(mixture.covariances), x)
     resp = reference.responsibilities(joint) * weights[:, None]
     np.testing.assert_allclose(seen.log_likelihood, weights @ reference.log_prob(joint), rtol=1e-6)
     np.testing.assert_allclose(seen.mass, resp.sum(axis=0), rtol=1e-5)
     np.testing.assert_allclose(seen.mean, resp.T @ x / resp.sum(axis=0)[:, None], rtol=1e-4, atol=1e-5)
     rows = Rows(jnp.asarray(x), jnp.asarray(weights))
-    assert disagreement(fit, rows, 1e-6, 1) is None
+    assert disagreement(jaxgmm.EM(), fit, rows, 1e-6, 1) is None
     # A fifth of a nat a row, and a weight that an EM step would move, are beyond rounding.
     wrong = fit._replace(log_likelihood=fit.log_likelihood + 0.2 * weights.sum())
-    assert "log-likelihood" in disagreement(wrong, rows, 1e-6, 1)
+    assert "log-likelihood" in disagreement(jaxgmm.EM(), wrong, rows, 1e-6, 1)
     moved = dataclasses.replace(fit.mixture, log_weights=jnp.log(jnp.asarray([0.9, 0.05, 0.05], x.dtype)))
     stalled = fit._replace(mixture=moved, log_likelihood=jaxgmm.log_likelihood(moved, x, weights))
-    assert "E-step" in disagreement(stalled, rows, 1e-6, 1)
-    assert disagreement(stalled._replace(status=Status.MAX_ITER), rows, 1e-6, 1) is None
+    assert "E-step" in disagreement(jaxgmm.EM(), stalled, rows, 1e-6, 1)
+    assert disagreement(jaxgmm.EM(), stalled._replace(status=Status.MAX_ITER), rows, 1e-6, 1) is None
 
 
 @pytest.mark.parametrize("where", [{}, ON_SOME_ROWS], ids=["all rows", "some rows"])

@@ -30,8 +30,13 @@ class Answer(NamedTuple):
 def by_jaxgmm(problem: Problem, family: str) -> Answer:
     """`jaxgmm.fit` as it comes."""
     try:
-        fitted = jaxgmm.fit(jax.random.key(0), problem.x, problem.n_components, problem.weights, covariance_type=family)
-    except (ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            # A collapse is told by the status, too.
+            warnings.filterwarnings("ignore", "the fit collapsed")
+            fitted = jaxgmm.fit(
+                jax.random.key(0), problem.x, problem.n_components, problem.weights, covariance_type=family
+            )
+    except (ValueError, TypeError, RuntimeError) as error:
         return Answer(None, str(error))
     mixture = jax.device_get(fitted.mixture)
     arrays = Arrays(np.asarray(mixture.weights), mixture.means, np.asarray(mixture.covariances))

@@ -153,6 +153,8 @@ def _cases() -> list[Case]:
     ]
     sizes = ((1, 600), (8, 600), (50, 1200), (200, 1500))
     cases += [Case("D =", str(d), _moved(lambda x: x, d, n)) for d, n in sizes]
+    # Shapes at which stacks of starts were miscompiled: see docs/compilers.md.
+    cases += [Case("stacked, D =", str(d), _moved(lambda x: x, d, n)) for d, n in ((30, 569), (40, 1000))]
     return cases
 
 

@@ -175,7 +175,7 @@ def fit_in_slots(
         progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
         return climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, progress), penalty
 
-    outcome, penalty = verified(climb, data, starts, tol)
+    outcome, penalty = verified(algorithm, climb, data, starts, tol)
     best, restarts = choose(outcome)
     best = best._replace(mixture=without_spares(best.mixture, n_components))
     nats = ObjectiveUnits.of(units, weight_unit, weight, float(penalty.mass))

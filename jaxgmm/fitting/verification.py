@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,8 @@ import numpy as np
 from jaxgmm.data.rows import ResidualRows, Rows
 from jaxgmm.fitting.restarts import Outcome, choose, together
 from jaxgmm.fitting.results import FitResult, Status
+from jaxgmm.fitting.visits import Visit, Whitening, visit, whitening_of
 from jaxgmm.host.cautions import caution
-from jaxgmm.model.covariances.dense import Dense
-from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
 from jaxgmm.model.units import to_host
@@ -40,15 +39,12 @@ _SHARE = 500
 _FEWEST_ROWS = 1024
 """Rows that are looked at in any case."""
 
-_BLOCK = 1 << 18
-"""Numbers in NumPy's largest temporary."""
-
 _LEAST_GAIN = 1e-2
 """Gain of one EM step, in nats per unit weight, up to which an estimate of what remains may be off."""
 
 
 def verified(
-    climb: Callable[[Rows, Any], tuple[Outcome, Any]], data: Rows, starts: Any, tol: float
+    algorithm: Any, climb: Callable[[Rows, Any], tuple[Outcome, Any]], data: Rows, starts: Any, tol: float
 ) -> tuple[Outcome, Any]:
     """What `climb(data, starts)` gives, once NumPy has found nothing wrong with the best of it.
 
@@ -58,7 +54,7 @@ def verified(
         RuntimeError: if NumPy finds that wrong too.
     """
     outcome, penalty = climb(data, starts)
-    fault = _fault(outcome, data, tol)
+    fault = _fault(algorithm, outcome, data, tol)
     if fault is None:
         return outcome, penalty
     careful, outcomes = ResidualRows(data.x, data.weights), []
@@ -68,7 +64,7 @@ def verified(
         if alone.interrupted.any():
             break
     outcome = together(outcomes)
-    if _fault(outcome, careful, tol) is not None:
+    if _fault(algorithm, outcome, careful, tol) is not None:
         raise RuntimeError(
             f"the fit is not to be trusted: {fault}. Climbing again, one start at a time, by another kernel, did not "
             f"mend it. The compiler of jaxlib {_JAXLIB} or the machine miscomputes: install another release "
@@ -77,45 +73,8 @@ def verified(
     return outcome, penalty
 
 
-def _fault(outcome: Outcome, data: Rows, tol: float) -> str | None:
-    return disagreement(choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)))
-
-
-class Visit(NamedTuple):
-    """A mixture as NumPy sees it.
-
-    Attributes:
-        mass: N_k of the components that are there, (K,).
-        mean: of their rows, (K, D).
-        log_likelihood: Σ wᵢ log p(xᵢ).
-        noise: what rounding of whitened residuals in the fit's dtype can make of that sum.
-    """
-
-    mass: np.ndarray
-    mean: np.ndarray
-    log_likelihood: float
-    noise: float
-
-
-class _Whitening(NamedTuple):
-    """Components that are there, on the host in float64.
-
-    Attributes:
-        log_weights: (K,).
-        means: (K, D).
-        inverse: L⁻¹, (K, D, D), or its diagonal, (K, D).
-        log_det: log|Σ|, (K,).
-    """
-
-    log_weights: np.ndarray
-    means: np.ndarray
-    inverse: np.ndarray
-    log_det: np.ndarray
-
-    def whiten(self, component: int, rows: np.ndarray) -> np.ndarray:
-        """L_k⁻¹ r for vectors r, (n, D)."""
-        inverse = self.inverse[component]
-        return rows @ inverse.T if inverse.ndim == 2 else rows * inverse
+def _fault(algorithm: Any, outcome: Outcome, data: Rows, tol: float) -> str | None:
+    return disagreement(algorithm, choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)))
 
 
 @functools.cache
@@ -128,7 +87,7 @@ def warn_of_compiler() -> None:
         )
 
 
-def disagreement(fitted: FitResult, data: Rows, tol: float, lane_passes: int) -> str | None:
+def disagreement(algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane_passes: int) -> str | None:
     """What NumPy finds wrong with a fit, or None.
 
     Its log-likelihood must be that of its mixture, to rounding; and where it says that it converged, an EM step must
@@ -136,15 +95,17 @@ def disagreement(fitted: FitResult, data: Rows, tol: float, lane_passes: int) ->
     for NumPy, the question is put to the fit's own pass again, with weights of zero for all but some rows.
 
     Args:
+        algorithm: what made the fit. One that sees the rows under another mixture than the state's has a `surrogate`.
         fitted: the fit, in the data's units.
         data: its rows.
         tol: its tolerance, in nats per unit weight.
         lane_passes: passes over the data that all starts have taken together.
     """
-    mixture = to_host(fitted.mixture)
+    surrogate = getattr(algorithm, "surrogate", lambda mixture: mixture)(fitted.mixture)
+    mixture, weights_held = to_host(surrogate), np.exp(np.asarray(fitted.mixture.log_weights, np.float64))
     if fitted.status == Status.NONFINITE or not np.isfinite(fitted.log_likelihood):
         return None
-    whitening = _whitening(mixture)
+    whitening = whitening_of(mixture)
     weights = np.asarray(data.weights, np.float64)
     counted = np.flatnonzero(weights > 0)
     work = whitening.inverse.size
@@ -158,7 +119,7 @@ def disagreement(fitted: FitResult, data: Rows, tol: float, lane_passes: int) ->
         kept = np.zeros_like(weights)
         kept[chosen] = weights[chosen]
         sampled = dataclasses.replace(data, weights=jnp.asarray(kept, data.weights.dtype))
-        moments, log_likelihood = jax.device_get(_pass(fitted.mixture, sampled))
+        moments, log_likelihood = jax.device_get(_pass(surrogate, sampled))
         claimed = float(log_likelihood)
     seen = visit(whitening, np.asarray(data.x), chosen, weights[chosen], np.dtype(data.x.dtype))
     mass = float(seen.mass.sum())
@@ -170,7 +131,7 @@ def disagreement(fitted: FitResult, data: Rows, tol: float, lane_passes: int) ->
         apart = _apart(seen, np.asarray(moments.mass)[held], np.asarray(moments.mean)[held], whitening)
         promised = 0.0
     elif fitted.status == Status.CONVERGED:
-        apart = _apart(seen, mass * np.exp(whitening.log_weights), whitening.means, whitening)
+        apart = _apart(seen, mass * weights_held[held], whitening.means, whitening)
         promised = 10 * tol
     else:
         return None
@@ -184,65 +145,7 @@ def _pass(mixture: Mixture, data: Rows) -> tuple[Moments, Any]:
     return data.moments(mixture, mixture.family.statistic)
 
 
-def visit(whitening: _Whitening, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray, dtype: np.dtype) -> Visit:
-    """The E-step of the chosen rows, block by block, by whitened residuals."""
-    n_components, n_features = whitening.means.shape
-    mass, first = np.zeros(n_components), np.zeros((n_components, n_features))
-    log_likelihood, noise = 0.0, 0.0
-    constant = whitening.log_weights - 0.5 * (n_features * np.log(2 * np.pi) + whitening.log_det)
-    steepness = np.sqrt((whitening.inverse.reshape(n_components, -1) ** 2).sum(axis=1))
-    centre = np.exp(whitening.log_weights) @ whitening.means
-    size = max(1, _BLOCK // max(n_components, n_features))
-    for start in range(0, len(chosen), size):
-        rows = x[chosen[start : start + size]].astype(np.float64)
-        weight = weights[start : start + size]
-        square = np.empty((n_components, len(rows)))
-        for k in range(n_components):
-            square[k] = (whitening.whiten(k, rows - whitening.means[k]) ** 2).sum(axis=1)
-        log_joint = constant[:, None] - 0.5 * square
-        highest = log_joint.max(axis=0)
-        exponential = np.exp(log_joint - highest)
-        normaliser = exponential.sum(axis=0)
-        log_likelihood += float(weight @ (np.log(normaliser) + highest))
-        responsibilities = exponential * (weight / normaliser)
-        mass += responsibilities.sum(axis=1)
-        first += responsibilities @ rows
-        # The error of ½‖y‖², y = L⁻¹(x − μ), is |y| times that of y, which is eps·‖L⁻¹‖·‖x − centre‖.
-        reach = np.sqrt(((rows - centre) ** 2).sum(axis=1))
-        noise += float((responsibilities * np.sqrt(square) * steepness[:, None]).sum(axis=0) @ reach)
-    mean = first / np.where(mass > 0, mass, 1.0)[:, None]
-    return Visit(mass, mean, log_likelihood, noise * float(np.finfo(dtype).eps))
-
-
-def _whitening(mixture: Mixture) -> _Whitening:
-    """The components of a mixture with NumPy leaves that are there."""
-    held = np.isfinite(np.asarray(mixture.log_weights))
-    n_components, n_features = mixture.means.shape
-    inverse = inverse_factors(mixture.covs, n_features)
-    log_det = -2 * np.log(inverse if inverse.ndim == 2 else np.diagonal(inverse, axis1=1, axis2=2)).sum(axis=1)
-    inverse = np.broadcast_to(inverse, (n_components, *inverse.shape[1:]))[held]
-    log_det = np.broadcast_to(log_det, (n_components,))[held]
-    return _Whitening(np.asarray(mixture.log_weights)[held], np.asarray(mixture.means)[held], inverse, log_det)
-
-
-@functools.singledispatch
-def inverse_factors(covs: Any, n_features: int) -> np.ndarray:
-    """L⁻¹ of covariances with NumPy leaves, (K, D, D), or its diagonal, (K, D), in NumPy; one stands for all."""
-    return np.linalg.inv(np.linalg.cholesky(np.asarray(covs.dense(n_features), np.float64)))
-
-
-@inverse_factors.register
-def _(covs: Dense, n_features: int) -> np.ndarray:
-    return np.linalg.inv(np.tril(np.asarray(covs.cholesky)))
-
-
-@inverse_factors.register
-def _(covs: Diagonal, n_features: int) -> np.ndarray:
-    scale = np.asarray(covs.scale)
-    return 1 / np.broadcast_to(scale, (len(scale), n_features))
-
-
-def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: _Whitening) -> float:
+def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: Whitening) -> float:
     """What NumPy's weights and means gain in Q over others, in nats: Σ N_k [log N_k/N'_k + ½‖L_k⁻¹(m_k − m'_k)‖²]."""
     with np.errstate(all="ignore"):
         ratio = np.log(seen.mass / seen.mass.sum()) - np.log(mass / mass.sum())

@@ -42,11 +42,15 @@ class Noisy(NamedTuple):
 
     def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
         """The E-step: expected moments, S_k + N_k c, and the objective."""
-        discount = -0.5 * mixture.covs.trace_solve(self.variances[None, :])
-        discounted = dataclasses.replace(mixture, log_weights=mixture.log_weights + discount)
-        moments, objective = self.data.moments(discounted, statistic)
+        moments, objective = self.data.moments(discounted(mixture, self.variances), statistic)
         noise = statistic.of_dense(moments.mass[:, None, None] * jnp.diag(self.variances)[None])
         return moments._replace(scatter=moments.scatter + noise), objective
+
+
+def discounted(mixture: Mixture, variances: Array) -> Mixture:
+    """The mixture with weights π_k exp(−½ tr(c Σ_k⁻¹)), which do not sum to 1: the objective is its log-likelihood."""
+    discount = -0.5 * mixture.covs.trace_solve(variances[None, :])
+    return dataclasses.replace(mixture, log_weights=mixture.log_weights + discount)
 
 
 @jax.tree_util.register_dataclass
@@ -64,6 +68,10 @@ class Regularised:
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
         """No pass: the first step visits the start."""
         return EM().init(mixture, Noisy(data, self.variances), penalty)
+
+    def surrogate(self, mixture: Mixture) -> Mixture:
+        """The mixture under which the rows are seen."""
+        return discounted(mixture, self.variances)
 
     def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
         """E, then M."""

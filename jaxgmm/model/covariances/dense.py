@@ -58,7 +58,7 @@ class Dense:
         """L_k⁻¹ (x − μ_k) for columns x (D, C): (K, D, C)."""
         n_features = means.shape[-1]
         stacked = product("ij,jc->ic", inverse.reshape(-1, n_features), columns)
-        whitened = stacked.reshape(-1, n_features, columns.shape[-1])
+        whitened = stacked.reshape(inverse.shape[0], n_features, columns.shape[-1])
         offsets = jnp.sum(inverse * means[:, None, :], axis=-1)
         return whitened - offsets[:, :, None]
 
