@@ -359,6 +359,7 @@ def test_m_step_asks_what_it_is_given():
         (moments, dict(prior=jaxgmm.Ridge(-1.0)), ValueError, "strength of the prior must be at least 0, not -1.0"),
         (moments, dict(prior=jaxgmm.Ridge(np.nan)), ValueError, "strength of the prior must be at least 0, not nan"),
         (moments, dict(prior=jaxgmm.Ridge(np.inf)), ValueError, "strength of the prior must be finite"),
+        (moments, dict(prior=jaxgmm.Ridge(1.0, "yes")), TypeError, "floor_is_fine of the prior must be True or False"),
         (moments, dict(previous=X), TypeError, "previous must be a Mixture or a FitResult, not ndarray"),
         (moments, dict(covariance_type="full"), ValueError, "moments hold scalar scatter, from which no dense"),
     ):

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -103,7 +104,7 @@ def test_constant_collinear_and_duplicated_data_give_a_fit(family, dtype):
         "as many components as rows": x[:3],
     }
     for name, rows in hard.items():
-        fitted = cases.told_fit(KEY, rows, 3, covariance_type=family, n_init=2)
+        fitted, told = cases.told_fit(KEY, rows, 3, covariance_type=family, n_init=2)
         assert fitted.status in (Status.CONVERGED, Status.COLLAPSED, Status.MAX_ITER), name
         assert np.isfinite(fitted.objective), name
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((fitted.mixture.means, fitted.mixture.covs)))
@@ -111,6 +112,9 @@ def test_constant_collinear_and_duplicated_data_give_a_fit(family, dtype):
         if name == "constant" and family != "spherical":
             assert fitted.status == Status.COLLAPSED
             np.testing.assert_allclose(fitted.mixture.means[:, 2], 7.0, rtol=1e-5)
+            assert "column 2 is constant" in told
+        if name == "collinear" and family in ("full", "tied"):
+            assert fitted.status == Status.COLLAPSED and "is flat where column 0, column 1 follow each other" in told
         if name == "as many components as rows" and family != "tied":
             assert fitted.status == Status.COLLAPSED
 
@@ -175,7 +179,7 @@ def test_the_best_sound_restart_wins_and_collapsed_ones_are_told(dtype):
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(100, 1)), np.full((4, 1), 9.0)]).astype(dtype)
     # With three components some starts put one on the four equal rows, where the likelihood is high.
-    fitted = cases.told_fit(KEY, x, 3, n_init=20, init="random-rows", max_iter=300)
+    fitted, _ = cases.told_fit(KEY, x, 3, n_init=20, init="random-rows", max_iter=300)
     status = np.asarray(fitted.restarts.status)
     assert (status == Status.COLLAPSED).any()
     sound = status != Status.COLLAPSED
@@ -184,6 +188,60 @@ def test_the_best_sound_restart_wins_and_collapsed_ones_are_told(dtype):
         np.testing.assert_allclose(fitted.objective, np.asarray(fitted.restarts.objective)[sound].max(), rtol=1e-6)
     else:
         assert fitted.status == Status.COLLAPSED
+
+
+def test_a_collapse_names_the_components_and_the_columns(blobs, dtype):
+    pandas = pytest.importorskip("pandas")
+    x = np.concatenate([blobs[0], np.tile([[20.0, 20.0]], (40, 1))]).astype(dtype)
+    table = pandas.DataFrame({"a": x[:, 0], "b": x[:, 1]})
+    fitted, told = cases.told_fit(KEY, table, 5, n_init=2)
+    k = int(np.argmin(np.abs(np.asarray(fitted.mixture.means) - 20).sum(axis=1)))
+    assert f"component {k} " in told and "column 0 ('a')" in told and "column 1 ('b')" in told
+    _, told = cases.told_fit(KEY, table, 5, n_init=2, covariance_type="diag")
+    assert "does not spread in column 0 ('a') (standard deviation" in told and "floor_is_fine=True" in told
+    few = np.random.default_rng(0).normal(size=(8, 11)).astype(dtype)
+    fitted, told = cases.told_fit(KEY, few, 2, n_init=3)
+    assert "of 11 directions" in told and "rows are too few for so many columns" in told
+    # What nothing can help is not climbed on.
+    assert (np.asarray(fitted.restarts.n_iter) <= 3).all()
+    lone = jaxgmm.initialize(KEY, few, 1, prior=Ridge())
+    assert jaxgmm.run(EM(), lone, few, prior=Ridge()).n_iter == 1
+    assert jaxgmm.run(EM(), lone, few, prior=Ridge(), max_iter=5, tol=0).n_iter == 5
+
+
+@pytest.mark.parametrize("family", ["full", "diag", "spherical"])
+def test_a_floor_can_be_meant(family, blobs, dtype):
+    """A third of an image is of one colour; half a grey level is what its numbers are rounded to."""
+    flat = np.tile([[200.0, 150.0]], (200, 1))
+    x = np.concatenate([20 * blobs[0], flat]).astype(dtype)
+    strength = 200 / 600 * (0.5 / x.std(axis=0).max()) ** 2
+    fitted, told = cases.told_fit(KEY, x, 5, covariance_type=family, prior=Ridge(strength), n_init=4)
+    assert fitted.status == Status.COLLAPSED and "does not spread" in told
+    meant, _ = cases.told_fit(KEY, x, 5, covariance_type=family, prior=Ridge(strength, floor_is_fine=True), n_init=4)
+    assert meant.status == Status.CONVERGED
+    k = int(np.argmin(np.abs(np.asarray(meant.mixture.means) - flat[0]).sum(axis=1)))
+    np.testing.assert_allclose(meant.mixture.weights[k], 1 / 3, rtol=1e-3)
+    variances = x.astype(np.float64).var(axis=0)
+    variances = np.full(2, variances.mean()) if family == "spherical" else variances
+    floor = strength * 600 / (200 + strength * 600) * variances
+    np.testing.assert_allclose(np.diagonal(meant.mixture.covariances[k]), floor, rtol=1e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_dead_component_comes_back(family, blobs, dtype):
+    x, labels = blobs[0].astype(dtype), blobs[1]
+    whole = jaxgmm.fit(KEY, x, 4, init=labels, covariance_type=family)
+    dead = whole.mixture.log_weights.at[2].set(-jnp.inf)
+    away = whole.mixture.means.at[2].add(1e4)
+    for start, message in (
+        (dataclasses.replace(whole.mixture, log_weights=dead), "component 2 of init holds less than one row of x"),
+        (dataclasses.replace(whole.mixture, means=away), "component 2 of init holds less than one row of x"),
+        (dataclasses.replace(whole.mixture, log_weights=jnp.full_like(dead, -jnp.inf)), "0, 1, 2, 3 of init hold less"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            again = jaxgmm.fit(KEY, x, 4, init=start, covariance_type=family)
+        assert again.status == Status.CONVERGED
+        np.testing.assert_allclose(again.log_likelihood, whole.log_likelihood, rtol=1e-5)
 
 
 def test_dtypes_in_and_out(blobs):
@@ -197,7 +255,7 @@ def test_dtypes_in_and_out(blobs):
         jnp.asarray(x, jnp.bfloat16),
         x > 4,
     ):
-        fitted = cases.told_fit(KEY, given, 2, n_init=1, max_iter=3)
+        fitted, _ = cases.told_fit(KEY, given, 2, n_init=1, max_iter=3)
         assert fitted.mixture.means.dtype == fitted.objective.dtype == np.float32
     wide = jaxgmm.fit(KEY, x.astype(np.float64), 2, n_init=1, max_iter=3)
     assert wide.mixture.means.dtype == (np.float64 if jax.config.jax_enable_x64 else np.float32)

@@ -190,6 +190,13 @@ def test_collapsed_candidates_do_not_win(dtype):
     assert selection.best is by_k[1]
 
 
+def test_that_every_candidate_collapsed_is_told_once(dtype):
+    few = np.random.default_rng(0).normal(size=(8, 11)).astype(dtype)
+    with pytest.warns(UserWarning, match="every candidate that was fitted collapsed") as told:
+        jaxgmm.select(KEY, few, [1, 2], ["full"], n_init=2)
+    assert len(told) == 1
+
+
 def test_criteria_jit(dtype):
     mixture, x, weights = cases.drawn_rows("full", dtype=dtype)
     for criterion in (jaxgmm.aic, jaxgmm.bic, jaxgmm.icl):

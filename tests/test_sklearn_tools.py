@@ -136,6 +136,19 @@ def test_an_interruption_goes_through_and_leaves_the_best_so_far(x, monkeypatch)
     assert len(calls) == 1 and not model.converged_ and model.predict(x).shape == (200,)
 
 
+def test_a_collapse_is_told_once_and_a_dead_component_comes_back(x):
+    table = pandas.DataFrame(x, columns=["a", "b", "c"]).assign(d=7.0)
+    with pytest.warns(ConvergenceWarning, match=r"collapsed from every start: column 3 \('d'\) is constant") as told:
+        GaussianMixture(2, random_state=0).fit(table)
+    assert len(told) == 1
+    model = GaussianMixture(3, random_state=0, warm_start=True).fit(x)
+    before, model.weights_ = model.lower_bound_, np.array([0.0, 0.5, 0.5])
+    with pytest.warns(UserWarning, match="component 0 of init holds less than one row") as told:
+        model.fit(x)
+    assert len(told) == 1 and model.weights_.min() > 0.05
+    np.testing.assert_allclose(model.lower_bound_, before, rtol=1e-3)
+
+
 def test_a_fit_that_failed_says_so(x, monkeypatch):
     climb = jaxgmm.sklearn.climbs.fit_table
     failed = lambda *arguments, **options: climb(*arguments, **options)._replace(status=Status.NONFINITE)  # noqa: E731

@@ -135,7 +135,8 @@ def check_prior(prior: Any) -> None:
     """Ask for a prior, or None.
 
     Raises:
-        TypeError: if it is something else, the class in place of an instance included, or its strength is no number.
+        TypeError: if it is something else, the class in place of an instance included, or its strength is no number
+            or `floor_is_fine` no truth value.
         ValueError: if its strength is negative or not finite.
     """
     if prior is not None and (isinstance(prior, type) or not hasattr(prior, "prepare")):
@@ -143,6 +144,9 @@ def check_prior(prior: Any) -> None:
     strength = getattr(prior, "strength", None)
     if strength is not None and not is_traced(strength) and _as_measure(strength, "strength of the prior") == np.inf:
         raise ValueError("strength of the prior must be finite, not inf")
+    floor_is_fine = getattr(prior, "floor_is_fine", False)
+    if not isinstance(floor_is_fine, bool):
+        raise TypeError(f"floor_is_fine of the prior must be True or False, not {floor_is_fine!r}")
 
 
 def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None) -> None:
