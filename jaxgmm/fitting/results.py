@@ -19,7 +19,7 @@ class Status(enum.IntEnum):
     `MAX_ITER`: the iterations ran out first.
     `NONFINITE`: the objective or a parameter is NaN or infinite.
     `COLLAPSED`: a component holds less than one row of average weight, or its covariance sits on the
-    prior's floor (without a prior: is numerically singular).
+    prior's floor (without a prior: is numerically singular), and the prior's `floor_is_fine` does not say that it may.
     `INTERRUPTED`: stopped from the keyboard; the best so far.
     `STOPPED`: a restart given up in favour of better ones.
     """
