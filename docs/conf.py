@@ -59,8 +59,9 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(jax|jaxlib|numpy|optax|matplotlib|sklearn|numpyro|distrax|collections|os|pathlib|typing)\..*"),
     ("py:.*", r"Array|ArrayLike|Axes|NotFittedError|Names"),
-    ("py:.*", r"jaxgmm\.((host\.arrays|data\.passes|fitting\.algorithms\.protocol|model\.fitted|inference\.relabelling)\..*)"),
-    ("py:.*", r"jaxgmm\.((numpyro|distrax|tfp)\.GaussianMixture)"),
+    ("py:.*", r"jaxgmm\.(host\.arrays|data\.passes|fitting\.algorithms\.protocol)\..*"),
+    ("py:.*", r"jaxgmm\.(model\.fitted|inference\.relabelling)\..*"),
+    ("py:.*", r"jaxgmm\.(numpyro|distrax|tfp)\.GaussianMixture"),
 ]
 autodoc_mock_imports = ["numpyro", "distrax", "tensorflow_probability"]
 autodoc_member_order = "bysource"
