@@ -11,6 +11,7 @@ import jaxgmm
 from jaxgmm import Status
 from jaxgmm.fitting import select as selection
 from jaxgmm.host.progress import Progress, Snapshot
+from tests import cases
 
 KEY = jax.random.key(0)
 
@@ -42,7 +43,7 @@ def test_the_callback_is_told_what_happens_in_the_users_units(blobs):
     reports = []
     x = 1000 * blobs[0] + 7
     prior = jaxgmm.Ridge(0.1)
-    fitted = jaxgmm.fit(KEY, x, 4, n_init=4, prior=prior, tol=1e-5, callback=reports.append)
+    fitted, _ = cases.told_fit(KEY, x, 4, n_init=4, prior=prior, tol=1e-5, callback=reports.append)
     assert all(isinstance(report, jaxgmm.Report) for report in reports)
     last = reports[-1]
     assert (last.n_components, last.covariance_type, last.n_restarts) == (4, "full", 4)

@@ -1,7 +1,7 @@
 """Every differentiable public function under every transformation, against finite differences.
 
 What is found is the table of docs/transformations.md: each test holds its row against the page, and
-`JAXGMM_WRITE_DOCS=1 pytest -m matrix` writes the rows anew.
+`JAXGMM_WRITE_DOCS=1 pytest -n 0 -m exhaustive tests/test_transformations.py` writes the rows anew.
 """
 
 import functools
