@@ -47,7 +47,7 @@ def test_factorisations_at_once_do_not_wait_for_each_other():
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
         import jax, jax.numpy as jnp, numpy as np
-        from jaxgmm.factors import cholesky, eigenvalues
+        from jaxgmm.numerics.factors import cholesky, eigenvalues
         factor = np.random.default_rng(0).normal(size=(2, 60, 100, 100)).astype(np.float32)
         a, b = factor @ np.swapaxes(factor, -2, -1) + 100 * np.eye(100, dtype=np.float32)
         def both(_, held):
