@@ -32,6 +32,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 TESTS = {
     "data/kernels/quadratic": ("kernels", "moments", "em", "expectation"),
     "data/kernels/whitened": ("kernels", "moments", "density", "algebra", "em", "expectation"),
+    "data/kernels/shares": ("zero_weights", "density", "algebra"),
     "data/centring": ("em_steps", "expectation", "reparameterised", "density", "standard_errors"),
     "model/moments": ("moments", "families", "em"),
     "fitting/steps": ("em_steps", "families", "em", "doors", "errors", "fitting"),
