@@ -196,10 +196,12 @@ def _greedy_seeds(
         best = jnp.argmin(jnp.where(tried, left, jnp.inf))
         return after[best], candidates[best]
 
-    uniform = jax.random.uniform(key_first, (1, 1), rows.dtype)
-    uniforms = draws.nested(jax.random.uniform, key_rest, n_slots - 1, most_candidates, n_candidates, rows.dtype)
-    # The first step's candidates are one row, so that one loop, compiled once, finds all seeds.
-    uniforms = jnp.concatenate([jnp.broadcast_to(uniform, (1, most_candidates)), uniforms])
+    n_first = 1 if nearest is None else 0
+    uniform = jax.random.uniform(key_first, (n_first, 1), rows.dtype)
+    n_drawn = n_slots - n_first
+    uniforms = draws.nested(jax.random.uniform, key_rest, n_drawn, most_candidates, n_candidates, rows.dtype)
+    # The first seed of all has one candidate, in each column, so that one loop, compiled once, finds all seeds.
+    uniforms = jnp.concatenate([jnp.broadcast_to(uniform, (n_first, most_candidates)), uniforms])
     begun = jnp.full(rows.shape[0], jnp.inf, rows.dtype) if nearest is None else nearest
     return lax.scan(add, varying_as(begun, rows[0, 0] + uniforms[0, 0]), uniforms)[1]
 
