@@ -1,4 +1,4 @@
-"""Rows and mixtures about one centre, where rounding is least."""
+"""Rows and mixtures moved to a common centre, where rounding errors are smallest."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from jaxgmm.model.mixture import Mixture
 
 
 def centre_of(mixture: Mixture) -> Array:
-    """The mixture's own mean, (D,), to centre a pass on."""
+    """The mean of the whole mixture, (D,), on which a pass is centred; a constant in derivatives."""
     present = jnp.isfinite(mixture.log_weights)[:, None]
     centre = jnp.sum(jnp.where(present, jnp.exp(mixture.log_weights)[:, None] * mixture.means, 0.0), axis=0)
     return lax.stop_gradient(centre)
 
 
 def about(mixture: Mixture, centre: Array) -> Mixture:
-    """The mixture of x − centre."""
+    """The mixture of x − centre, where the given one is that of x."""
     return dataclasses.replace(mixture, means=mixture.means - centre[None, :])
 
 
 def centred(x: Array, weights: Array, centre: Array) -> Array:
-    """Rows as columns about a centre, (D, C); rows without weight lie on it."""
+    """Rows less a centre, as columns (D, C); 0 for a row of weight 0."""
     return jnp.where((weights != 0)[None, :], x.T - centre[:, None], 0.0)
 
 
 def in_place(x: Array, weights: Array, centre: Array) -> tuple[Array, Array]:
-    """Rows as columns about a centre, (D, C), and their weights, for what may be differentiated in the weights.
+    """Rows less a centre, as columns (D, C), and their weights, for passes that are differentiated in the weights.
 
-    The derivative asks for a row without weight where it is. A lost one lies on the centre, and its weight
-    is a constant 0.
+    The derivative in a weight of 0 needs the row's true place. Where `is_lost` says that it has none, the row is moved
+    to the centre, and its weight becomes a constant 0.
     """
     columns = x.T - centre[:, None]
     lost = is_lost(columns, weights)
@@ -39,5 +39,5 @@ def in_place(x: Array, weights: Array, centre: Array) -> tuple[Array, Array]:
 
 
 def is_lost(columns: Array, weights: Array) -> Array:
-    """Which rows, as columns (D, C), have neither weight nor a finite square, (C,): of them nothing can be asked."""
+    """Whether a row, a column of (D, C), has weight 0 and a square that is not finite, (C,): it has no derivative."""
     return (weights == 0) & ~jnp.isfinite(jnp.sum(columns**2, axis=0))

@@ -1,4 +1,4 @@
-"""Draws of rows by inverse CDF over their weights: rows of weight zero change none."""
+"""Random draws of rows by the inverse CDF of their weights: rows of weight 0 change no draw."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jaxgmm.data.rows import Rows
 from jaxgmm.numerics.linalg import varying_as
 
 MOST_ROWS = 1 << 16
-"""Rows that a start looks at: of larger data, as many are drawn, and each restart draws its own."""
+"""The most rows that a start is computed from: of larger data this many are drawn, anew for each restart."""
 
 
 def thinned(key: Array, data: Rows) -> Rows:
-    """`MOST_ROWS` rows, drawn systematically: one for each equal share of the mass (Madow & Madow 1944)."""
+    """A sample of `MOST_ROWS` rows, drawn systematically: one for each equal share of the mass (Madow & Madow 1944)."""
     # The running maximum keeps the sums monotone, and leaves no share to a row without weight.
     cumulative = lax.cummax(jnp.where(data.weights != 0, jnp.cumsum(data.weights), 0.0))
     shift = jax.random.uniform(key, (), data.x.dtype)
@@ -31,22 +31,22 @@ def thinned(key: Array, data: Rows) -> Rows:
 
 
 def index(uniform: Array, mass: Array) -> Array:
-    """The index whose share of the mass holds `uniform` in [0, 1), by inverse CDF.
+    """The index of the entry whose share of the total mass contains `uniform`, in [0, 1), by inverse CDF.
 
-    A parallel sum rounds each entry in its own way: only rows with mass are compared, so that none without has a
-    share. A search would look at fewer, but needs their running maximum, which takes longer to compile.
+    A parallel sum rounds each entry in its own way, so only entries with mass are compared: one without is never drawn.
+    A binary search would compare fewer, but needs their running maximum, which takes longer to compile.
     """
     cumulative = jnp.where(mass != 0, jnp.cumsum(mass), 0.0)
     return jnp.argmax(cumulative > _target(uniform, jnp.max(cumulative)))
 
 
 def _target(uniform: Array, total: Array) -> Array:
-    """A share of the whole, always below it."""
+    """The cumulative mass that a uniform number stands for, always below the total."""
     return jnp.minimum(uniform, 1 - float(jnp.finfo(total.dtype).eps)) * total
 
 
 def different_rows(key: Array, weights: Array, n_draws: int) -> Array:
-    """Indices of different rows, (n_draws,), each drawn with probability in proportion to its weight."""
+    """Indices of different rows, (n_draws,), drawn one by one with probabilities in proportion to their weights."""
     uniforms = jax.random.uniform(key, (n_draws,), weights.dtype)
 
     def draw(left: Array, uniform: Array) -> tuple[Array, Array]:
@@ -61,7 +61,7 @@ def nested(
 ) -> Array:
     """Draws (n_rows, most_columns) whose first `n_columns` columns are what `draw(key, (n_rows, n_columns))` gives.
 
-    So spare components change no start, by any key of which `nests` says that a longer draw begins as a shorter one.
+    Spare components therefore change no start, for any key for which `nests` is true.
     """
     flat = draw(key, (max(n_rows * most_columns, 1),), dtype)
     places = jnp.arange(n_rows)[:, None] * n_columns + jnp.arange(most_columns)[None, :]
@@ -69,6 +69,6 @@ def nested(
 
 
 def nests(key: Array) -> bool:
-    """Whether a longer draw by a key begins as a shorter one does."""
+    """Whether a longer draw with a key begins with the numbers of a shorter draw with the same key."""
     partitionable = getattr(jax.config, "jax_threefry_partitionable", True)
     return partitionable and str(jax.random.key_impl(key)) == "threefry2x32"

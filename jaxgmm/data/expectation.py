@@ -1,4 +1,4 @@
-"""The E-step, by the kernel that pays: restarts as one stack, derivatives by residuals."""
+"""The E-step by the faster kernel: restarts are evaluated as one stack, derivatives by whitened residuals."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
 
 _QUICK_WORK = 1 << 21
-"""Multiplications of a pass by features below which it gains less than the time to compile it takes."""
+"""Multiplications in a pass by features below which it saves less time than compiling it takes."""
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def expectation(
     statistic: Statistic, mixture: Mixture, x: Array, weights: Array, distances: Distances | None = None
 ) -> tuple[Moments, Array]:
-    """Moments under the responsibilities of a mixture, and Σ wᵢ log p(xᵢ).
+    """The moments of the rows under a mixture's responsibilities, and Σ wᵢ log p(xᵢ).
 
-    Values come by the kernel that is chosen, derivatives by residuals.
+    Values are computed by features where these are exact enough and faster, else by whitened residuals; derivatives
+    always by whitened residuals.
 
     Args:
-        statistic: what to hold of the scatter; static.
+        statistic: the part of the scatter to keep; static.
         mixture: the mixture.
         x: rows, (N, D).
         weights: (N,).
-        distances: of the rows, where they are known beforehand.
+        distances: distances of the rows from one point, where they have been measured already.
     """
     stack = jax.tree.map(lambda leaf: leaf[None], mixture)
     return jax.tree.map(lambda leaf: leaf[0], _stacked(statistic)(stack, x, weights[None], distances))
@@ -46,7 +47,7 @@ def _derivative(statistic: Statistic, primals: Any, tangents: Any) -> Any:
 
 @functools.cache
 def _stacked(statistic: Statistic) -> Any:
-    """The pass for R mixtures at once over common rows; `vmap` adds to R."""
+    """The pass over the rows for a stack of R mixtures at once; `vmap` makes the stack larger."""
 
     def each_by_residuals(stack: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
         axes = (0, None, 0 if weights.shape[0] > 1 else None)

@@ -1,4 +1,4 @@
-"""Intake: rows on the host measured and scaled in float64, block by block, before any float32 arithmetic."""
+"""Intake: rows are measured and scaled on the host in float64, block by block, before any float32 arithmetic."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units
 
 _ROUNDING = 1e-3
-"""Largest rounding of a mean, half the spacing of its floating-point neighbours, in standard deviations."""
+"""The largest rounding error allowed in a column's mean, half the spacing of floats there, in standard deviations."""
 
 
 def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, names: Names | None = None) -> Units:
-    """Weighted means and standard deviations of the columns, in float64; scale 1 for a constant one.
+    """The units of the columns: their weighted means and standard deviations, in float64, and 1 for a constant column.
+
+    Where the family does not allow columns to be scaled apart, all have one common scale.
 
     Raises:
         ValueError: if a column's mean or variance cannot be represented in `dtype`.
@@ -50,7 +52,7 @@ def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, name
 
 
 def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Whether a column holds one value in all rows that count, (D,)."""
+    """Whether each column has the same value in all rows of positive weight, (D,)."""
     origin = x[int(np.argmax(weights > 0))].astype(np.float64)
     return np.all([(rows == 0).all(axis=0) for rows, _ in _blocks(x, weights, origin)], axis=0)
 
@@ -58,12 +60,12 @@ def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def weigh(
     x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: Any, names: Names | None = None
 ) -> tuple[np.ndarray, Units]:
-    """Weights of rows (N,), and units of their columns, where the rows can bear so many components.
+    """The weights of the rows as an array (N,), and the units of the columns, checked for a fit of `n_components`.
 
     Raises:
         TypeError: if the weights hold no real numbers.
-        ValueError: if they are bad, a row that counts is not finite, too few of them are, or a column cannot be
-            represented in `dtype`.
+        ValueError: if weights are invalid, a row of positive weight is not finite, there are fewer such rows than
+            components, or a column cannot be represented in `dtype`.
     """
     weights = as_weights(sample_weight, len(x))
     check_finite(x, weights, names)
@@ -72,7 +74,7 @@ def weigh(
 
 
 def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_rows: int) -> np.ndarray:
-    """Rows in the fit's units, (n_rows, D); those without weight, and those beyond x, lie on the centre."""
+    """Rows in the fit's units, (n_rows, D); 0 for rows of weight 0, and for those added to make `n_rows`."""
     z = _aligned((n_rows, x.shape[1]), dtype)
     z[len(x) :] = 0
     for start in range(0, len(x), BLOCK_ROWS):
@@ -84,7 +86,7 @@ def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_
 
 
 def _aligned(shape: tuple[int, int], dtype: Any) -> np.ndarray:
-    """An empty array that starts where JAX takes it over without a copy: at a multiple of 64 bytes."""
+    """An empty array that begins at a multiple of 64 bytes, so that JAX takes it over without a copy."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = np.empty(size + 64, np.uint8)
     offset = -buffer.ctypes.data % 64
@@ -92,19 +94,19 @@ def _aligned(shape: tuple[int, int], dtype: Any) -> np.ndarray:
 
 
 def bucket(n_rows: int, least: int = 16) -> int:
-    """The next of sixteen sizes to an octave, in steps of at least `least`.
+    """The number of rows rounded up to one of sixteen sizes to an octave, in steps of at least `least`.
 
-    So data that grow by a few rows need no new program: the price is a sixteenth more rows at most.
+    Data that grow by a few rows then need no new program, at the price of a sixteenth more rows at most.
     """
     step = max(least, 1 << max(0, n_rows.bit_length() - 5))
     return -(-n_rows // step) * step
 
 
 def check_representable(mixture: Mixture, dtype: Any, names: Names | None = None) -> None:
-    """Ask whether a mixture on the host, in the user's units, can be held in a dtype.
+    """Raise unless a mixture on the host, in the user's units, can be represented in a dtype.
 
     Raises:
-        ValueError: naming the column and the remedy.
+        ValueError: if it cannot; the message names the column and the remedy.
     """
     deviations = mixture.covs.deviations()
     for mean, deviation in zip(mixture.means, np.broadcast_to(deviations, mixture.means.shape), strict=True):
@@ -140,7 +142,7 @@ def _check_columns(
 
 
 def _blocks(x: np.ndarray, weights: np.ndarray, origin: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows about an origin in float64 with their weights, block by block."""
+    """Rows less an origin in float64, 0 for those of weight 0, and their weights, block by block."""
     for start in range(0, len(x), BLOCK_ROWS):
         weight = weights[start : start + BLOCK_ROWS]
         rows = x[start : start + BLOCK_ROWS].astype(np.float64)

@@ -1,4 +1,4 @@
-"""One pass over the rows: by residuals, or by features wherever they are exact enough, chunk by chunk."""
+"""One pass over the rows, chunk by chunk: by features where they are exact enough, else by whitened residuals."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from jaxgmm.numerics import chunks
 from jaxgmm.numerics.linalg import product, varying_as
 
 _CHUNK_BYTES = 13 << 19
-"""Features and log-joints of a chunk, measured to be best at about the second- and third-level caches."""
+"""Bytes of a chunk's features and log-joints: passes were fastest at about the size of the level 2 and 3 caches."""
 
 
 class Distances(NamedTuple):
-    """How far the rows lie from one point: with it, each pass bounds the error of the features at once.
+    """Distances of the rows from one point, from which each pass bounds the error of features.
 
     Attributes:
         origin: the point, (D,).
-        each: ‖x_i − origin‖, 0 for a row without weight, (N,).
+        each: ‖x_i − origin‖, 0 for a row of weight 0, (N,).
     """
 
     origin: Array
@@ -34,7 +34,7 @@ class Distances(NamedTuple):
 
 
 def distances_from(origin: Array, x: Array, weights: Array) -> Distances:
-    """Distances of rows (N, D), weights (N,), from a point."""
+    """Distances of rows (N, D) with weights (N,) from a point."""
 
     def chunk(x: Array, weights: Array) -> Array:
         return jnp.sqrt(jnp.sum(centred(x, weights, origin) ** 2, axis=0))
@@ -43,13 +43,13 @@ def distances_from(origin: Array, x: Array, weights: Array) -> Distances:
 
 
 def from_one_origin(distances: Distances) -> Distances:
-    """Bounds from the first of B origins: ‖x − o₁‖ ≤ ‖x − o_b‖ + ‖o_b − o₁‖ wherever the row has a weight in b."""
+    """Bounds of the distances from the first of B origins: ‖x − o₁‖ ≤ ‖x − o_b‖ + ‖o_b − o₁‖ with a weight in b."""
     apart = jnp.sqrt(jnp.sum((distances.origin - distances.origin[:1]) ** 2, axis=-1))
     return Distances(distances.origin[0], jnp.max(distances.each + apart[:, None], axis=0))
 
 
 def by_residuals(statistic: Statistic, mixture: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
-    """The same by whitened residuals alone: differentiable in every mode."""
+    """Moments of the rows and Σ wᵢ log p(xᵢ), by whitened residuals alone: differentiable in every mode."""
     centre = centre_of(mixture)
     prepared = whitened.prepare(about(mixture, centre))
 
@@ -62,14 +62,14 @@ def by_residuals(statistic: Statistic, mixture: Mixture, x: Array, weights: Arra
 
 
 def combine(a: tuple[Moments, Array], b: tuple[Moments, Array]) -> tuple[Moments, Array]:
-    """Moments merged, and what is counted beside them added."""
+    """Two pairs of moments and log-likelihood as one: the moments merged, the log-likelihoods added."""
     return merge(a[0], b[0]), a[1] + b[1]
 
 
 def _residual_moments(
     prepared: whitened.Prepared, columns: Array, weights: Array, statistic: Statistic
 ) -> tuple[Moments, Array]:
-    """Whitened moments and log-likelihood of a chunk."""
+    """The whitened moments of a chunk, and its log-likelihood."""
     seen = whitened.joint(prepared, columns)
     responsibilities, log_prob = _normalise(seen.log_joint, weights)
     log_prob = whitened.unless_far(log_prob, seen.shrink)
@@ -91,17 +91,17 @@ def _normalise(log_joint: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def weighted_sum(weights: Array, log_prob: Array) -> Array:
-    """Σ w log p over the last axis; a row without weight is left out where its log p is not finite."""
+    """Σ w log p over the last axis; a row of weight 0 whose log p is not finite is left out."""
     return jnp.sum(weighted(weights, log_prob), axis=-1)
 
 
 def weighted(weights: Array, values: Array) -> Array:
-    """Values times weights; 0 where there is no weight and the value is not finite."""
+    """Values times weights; 0 where the weight is 0 and the value not finite."""
     return weights * jnp.where((weights != 0) | jnp.isfinite(values), values, 0.0)
 
 
 class _Sums(NamedTuple):
-    """What a pass adds up: raw moments where the features are trusted, whitened ones elsewhere.
+    """The sums of a pass: raw moments where features are exact enough, whitened moments elsewhere.
 
     Attributes:
         raw: Σ r φ, (F, R·K).
@@ -124,15 +124,15 @@ def by_features(
     weights: Array,
     distances: Distances,
 ) -> tuple[Moments, Array]:
-    """Moments and log-likelihoods of R mixtures at once, by features in each chunk that allows it.
+    """Moments and log-likelihoods of R mixtures at once, by features in each chunk where they are exact enough.
 
     Args:
-        statistic: what to hold of the scatter.
-        features: of the rows, for that statistic and the mixtures' family.
+        statistic: the part of the scatter to keep.
+        features: the products that the statistic and the mixtures' density need.
         stack: mixtures with a leading axis R.
         x: rows, (N, D).
         weights: (1, N), or (R, N) where each mixture has its own.
-        distances: of the rows.
+        distances: distances of the rows from one point.
     """
     n_stacked, n_components, n_features = stack.means.shape
     n_rows, dtype = x.shape[0], x.dtype
@@ -150,7 +150,7 @@ def by_features(
     n_parts, part = chunks.divide(size, chunks.most_rows(stack.means.size))
 
     def chunk_of(start: Array, length: int, fresh: Array) -> tuple[Array, Array]:
-        """Columns about the centre (D, length), and weights (R or 1, length)."""
+        """Rows less the centre, as columns (D, length), and their weights, (R or 1, length)."""
         rows = lax.dynamic_slice_in_dim(x, start, length)
         weight = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(weights, start, length, axis=1), 0.0)
         return centred(rows, jnp.max(weight, axis=0), centre), weight
@@ -189,7 +189,7 @@ def by_features(
     nothing = varying_as(nothing, x[0, 0] + stack.means[0, 0, 0] + weights[0, 0])
 
     def attempt(steepest: Array) -> tuple[Moments, Array, Array]:
-        """The pass by features wherever ‖x‖² times `steepest` allows it, and whether the moments do too."""
+        """The pass, by features where ‖x‖²·`steepest` is small enough, and whether it is for the new moments too."""
         trusted = reaches * steepest <= limit
         order, n_trusted = jnp.argsort(~trusted, stable=True), jnp.sum(trusted, dtype=jnp.int32)
         sums = lax.fori_loop(0, n_trusted, lambda place, held: features_step(order[place], held), nothing)
@@ -246,7 +246,7 @@ def _nothing(
 
 
 def _most_rows(width: int, dtype: Any) -> int:
-    """Rows to a chunk: short rows of features pay for threads that long ones keep busy."""
+    """The number of rows in a chunk; fewer where rows are narrow, measured to be faster."""
     size = np.dtype(dtype).itemsize
     longest = (1 << 14 if width < 32 else 1 << 15) // size
     return 1 << int(np.log2(np.clip(_CHUNK_BYTES // (size * width), 64, longest)))

@@ -1,4 +1,4 @@
-"""The protocol of data: how rows reach a fit."""
+"""The protocol of data: what a fit asks of the rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgmm.model.moments import Moments
 
 
 class Data(Protocol):
-    """Anything a mixture can be fitted to: `Rows` today."""
+    """Data that a mixture can be fitted to; `Rows` is the one implementation."""
 
     @property
     def n_features(self) -> int:
@@ -25,18 +25,18 @@ class Data(Protocol):
         ...
 
     def log_joint(self, mixture: Mixture) -> Array:
-        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K), in nats; −∞ where a row is too far to be represented."""
+        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K), in nats; −∞ where it is too low for the dtype."""
         ...
 
     def log_responsibilities(self, mixture: Mixture) -> Array:
-        """Log p(k | x_i), (N, K): `log_joint` less its log-sum, so that a row's exponentials sum to 1."""
+        """Log p(k | x_i), (N, K): `log_joint` less its log-sum-exp, so that the responsibilities of a row sum to 1."""
         ...
 
     def moments(self, mixture: Mixture, statistic: Any) -> tuple[Moments, Array]:
-        """The E-step: moments of the rows under the responsibilities, and Σ wᵢ log p(xᵢ), ().
+        """The E-step: moments of the rows under the responsibilities, and Σ wᵢ log p(xᵢ), (), as `log_likelihood`.
 
-        The moments of two parts of the rows, merged, are those of the whole, to rounding, and their masses sum to
-        Σ wᵢ; a row of weight w counts as w rows of weight 1; the sum is that of `log_likelihood`.
+        To rounding: the moments of two parts of the rows, merged, are the moments of all; the masses sum to Σ wᵢ; a row
+        of weight w counts as w rows of weight 1.
         """
         ...
 
@@ -45,9 +45,9 @@ class Data(Protocol):
         ...
 
     def slopes_of_absent(self, mixture: Mixture) -> Array:
-        """Σ wᵢ N(xᵢ; μ_k, Σ_k) / p(xᵢ) of components of weight 0, (K,): slopes of `log_likelihood`."""
+        """Σ wᵢ N(xᵢ; μ_k, Σ_k) / p(xᵢ) of components of weight 0, (K,): derivatives of `log_likelihood`."""
         ...
 
     def columns(self) -> Columns:
-        """Mass, count, means and variances of the columns: those of the moments of all rows as one component."""
+        """Mass, count, means and variances of the columns, over all rows."""
         ...

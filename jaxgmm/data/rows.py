@@ -1,4 +1,4 @@
-"""How the data reach us: `Rows`, passed over in chunks, so that memory does not grow with N."""
+"""Rows as data for a fit: passed over in chunks, so that memory does not grow with N."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from jaxgmm.numerics import chunks
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Plain rows with weights.
+    """Rows (N, D) with weights (N,).
 
-    A row of weight zero counts as left out, whatever it holds, and the derivative in its weight is the row's own, or 0
-    where its square is not finite. One of weight NaN makes NaN of what it enters.
+    A row of weight 0 counts as left out, whatever it holds; the derivative in its weight is that of adding the row, or
+    0 where the row's square is not finite. A weight of NaN makes every sum over the rows NaN.
 
     Attributes:
         x: rows, (N, D), floating-point.
         weights: non-negative, (N,).
-        distances: of the rows from their mean, where `ready` has measured them.
+        distances: distances of the rows from their mean, where `ready` has measured them.
     """
 
     x: Array
@@ -50,7 +50,7 @@ class Rows:
         return self.x.shape[1]
 
     def log_joint(self, mixture: Mixture) -> Array:
-        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
+        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too low for the dtype."""
 
         def rows(prepared: whitened.Prepared, columns: Array) -> Array:
             seen = whitened.joint(prepared, columns)
@@ -59,7 +59,7 @@ class Rows:
         return self._each(mixture, rows)
 
     def log_components(self, mixture: Mixture) -> Array:
-        """Log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too far to be represented."""
+        """Log N(x_i; μ_k, Σ_k), (N, K); −∞ where it is too low for the dtype."""
         each, nowhere = shares.prepare_each(mixture), jnp.zeros_like(mixture.means[0])
 
         def chunk(x: Array, weights: Array) -> Array:
@@ -68,7 +68,7 @@ class Rows:
         return chunks.each(mixture.means.size, chunk, self.x, self.weights)
 
     def log_responsibilities(self, mixture: Mixture) -> Array:
-        """Log p(k | x_i), (N, K); of a far row, the nearest component's is 0."""
+        """Log p(k | x_i), (N, K); however far a row is, the exponentials sum to 1."""
         return self._each(mixture, lambda *seen: shares.log_shares(*seen).T)
 
     def log_prob(self, mixture: Mixture) -> Array:
@@ -102,11 +102,11 @@ class Rows:
         return expectation(statistic, mixture, self.x, self.weights, self.distances)
 
     def ready(self, columns: Columns) -> Rows:
-        """The same rows, measured once for many passes."""
+        """These rows with their distances from the mean measured, once for many passes."""
         return dataclasses.replace(self, distances=distances_from(columns.mean, self.x, self.weights))
 
     def columns(self) -> Columns:
-        """Mass, count, means and variances of the columns, about the first row that counts."""
+        """Mass, count, means and variances of the columns, summed about the first row of positive weight."""
         # Without the barrier XLA searches weights of 1, a constant under the caller's jit, for half a minute a million.
         counted = lax.optimization_barrier(lax.stop_gradient(self.weights) != 0)
         origin = lax.stop_gradient(self.x[jnp.argmax(counted)])
@@ -121,13 +121,13 @@ class Rows:
         return Columns(mass=mass, count=count, mean=whole.mean[0] + origin, variance=variance)
 
     def fold(self, width: int, chunk: Callable[..., Any], combine: Callable[..., Any], *others: Array) -> Any:
-        """Combine what `chunk(x (C, D), weights (C,), ...)` gives over all chunks; see `chunks.fold`."""
+        """The values of `chunk(x (C, D), weights (C,), ...)` for all chunks, combined; see `chunks.fold`."""
         chex.assert_rank([self.x, self.weights], [2, 1])
         chex.assert_equal_shape_prefix([self.x, self.weights, *others], 1)
         return chunks.fold(width, chunk, combine, self.x, self.weights, *others)
 
     def _each(self, mixture: Mixture, rows: Callable[[whitened.Prepared, Array], Array]) -> Array:
-        """What `rows(prepared, columns)` gives for each row, (N, ...)."""
+        """The values of `rows(prepared, columns)` for all rows, (N, ...)."""
         centre = centre_of(mixture)
         prepared = whitened.prepare(about(mixture, centre))
 
@@ -140,27 +140,27 @@ class Rows:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class ResidualRows(Rows):
-    """Plain rows whose every pass goes by whitened residuals, however long it takes."""
+    """Rows whose passes all use whitened residuals, at whatever cost."""
 
     def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
-        """The E-step, as that of `Rows`."""
+        """The E-step: moments under the responsibilities of a mixture, and Σ wᵢ log p(xᵢ)."""
         return by_residuals(statistic, mixture, self.x, self.weights)
 
     def ready(self, columns: Columns) -> ResidualRows:
-        """The same rows: residuals need no distances."""
+        """These rows as they are: residuals need no distances."""
         return self
 
 
 def ready(data: Any, columns: Columns) -> Any:
-    """Data made ready for many passes; those that have nothing to measure as they are."""
+    """`Rows` prepared for many passes, by `Rows.ready`; other data as they are."""
     return data.ready(columns) if isinstance(data, Rows) else data
 
 
 def as_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
-    """A mixture and data in one dtype, the wider; `Data` other than `Rows` passes as it is.
+    """A mixture and data in one dtype, the wider; `Data` other than `Rows` as they are.
 
     Raises:
-        TypeError: if the mixture is something else, or x or the weights hold no real numbers.
+        TypeError: if `mixture` is neither a mixture nor a fit, or x or the weights hold no real numbers.
         ValueError: if x is not (N, D) with the mixture's D, or the weights are not (N,).
     """
     mixture = as_mixture(mixture, x.x if isinstance(x, Rows) else x)
@@ -185,7 +185,7 @@ def _as_whole_rows(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
 
 
 def as_weighted_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
-    """The same for a fit, which asks of the weights' values too where they are concrete.
+    """A mixture and data in one dtype, as `as_data`, with the values of the weights checked where they are concrete.
 
     Raises:
         TypeError: as `as_data`.
@@ -202,7 +202,7 @@ def as_points(mixture: Mixture | Fitted, x: Any) -> tuple[Mixture, Array]:
     """A mixture and points (..., D) in one dtype, the wider.
 
     Raises:
-        TypeError: if the mixture is something else, or x holds no real numbers.
+        TypeError: if `mixture` is neither a mixture nor a fit, or x holds no real numbers.
         ValueError: if the last axis is not the mixture's D.
     """
     mixture = as_mixture(mixture, x)
@@ -216,11 +216,11 @@ def as_points(mixture: Mixture | Fitted, x: Any) -> tuple[Mixture, Array]:
 
 
 def as_rows(x: Array, sample_weight: Any = None, name: str = "sample_weight") -> Rows:
-    """Rows of an array (N, D) with weights in its dtype; None is 1 for each row, a negative or infinite one NaN.
+    """Rows of an array (N, D) with weights in its dtype: 1 for each row if None; NaN for negative or infinite ones.
 
     Raises:
         TypeError: if the weights hold no real numbers.
-        ValueError: if the weights are not (N,), or are too little for the dtype.
+        ValueError: if the weights are not (N,), or are too small for the dtype.
     """
     if sample_weight is None:
         return Rows(x, jnp.ones(x.shape[0], x.dtype))
@@ -234,5 +234,5 @@ def as_rows(x: Array, sample_weight: Any = None, name: str = "sample_weight") ->
 
 
 def _sound(weights: Array) -> Array:
-    """Weights, those that are none as NaN: where they cannot be refused, they spoil whatever they enter."""
+    """The weights, with NaN for invalid ones: under a trace these cannot be refused, so they make results NaN."""
     return jnp.where((weights >= 0) & (weights < jnp.inf), weights, jnp.nan)

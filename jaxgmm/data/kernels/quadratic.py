@@ -1,9 +1,9 @@
 """The quadratic kernel: log-joints and raw moments are two matrix products with features of the rows.
 
-Of a row x, centred, the features φ(x) are products of two entries of (x, 1). Log-joints are W φ, raw moments
-φ rᵀ: 2·N·K·D² operations for full covariances, half of what whitened residuals take. Both cancel where a
-component is small beside the distance of the rows: the error of a log-joint, and the relative error
-of a covariance, are about eps·‖x‖²·λmax(Σ⁻¹), which `limit` keeps small.
+The features φ(x) of a centred row x are products of two entries of (x, 1). Log-joints are W φ, raw moments φ rᵀ:
+2·N·K·D² operations for full covariances, half of what whitened residuals take. Both suffer cancellation where a
+component is narrow and rows lie far from the centre: the error of a log-joint, and the relative error of a
+covariance, are about eps·‖x‖²·λmax(Σ⁻¹), which `limit` keeps small.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from jaxgmm.numerics.linalg import product
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Which products of two columns of (x, 1) a family needs.
+    """The products of two entries of (x, 1) that a family needs.
 
     Attributes:
-        name: "pairs" of any two columns; "squares" of each; "linear", none, where the covariance is shared: its
-            quadratic term is the same for all components.
+        name: "pairs", products of any two columns; "squares", the square of each; or "linear", no products, where all
+            components share a covariance, whose quadratic term is then common to them.
     """
 
     name: str
 
     def indices(self, n_features: int) -> tuple[np.ndarray, np.ndarray]:
-        """The two factors of each feature: products first, then x, then 1, (F,)."""
+        """Where in (x, 1) the two factors of each feature stand, (F,) and (F,): products first, then x, then 1."""
         columns, one = np.arange(n_features), np.full(n_features + 1, n_features)
         whole = np.arange(n_features + 1)
         if self.name == "pairs":
@@ -47,7 +47,7 @@ class Features:
         return len(self.indices(n_features)[0])
 
     def of(self, columns: Array) -> Array:
-        """Features of columns (D, C): (F, C)."""
+        """The features, (F, C), of rows that are the columns of (D, C)."""
         first, second = self.indices(columns.shape[0])
         augmented = jnp.concatenate([columns, jnp.ones((1, columns.shape[1]), columns.dtype)])
         if self.name == "linear":
@@ -69,12 +69,12 @@ def features_of(mixture: Mixture, statistic: Statistic) -> Features:
 
 
 class Prepared(NamedTuple):
-    """A mixture made ready for many chunks.
+    """A mixture prepared for many chunks.
 
     Attributes:
-        coefficients: W, log-joints by feature, (K, F).
-        precision: shared Σ⁻¹ where the features are linear, (D, D), else ().
-        steepness: bound of λmax(Σ_k⁻¹) over the components that are there, ().
+        coefficients: W, with which W φ are the log-joints, (K, F).
+        precision: the shared Σ⁻¹, (D, D), where the features are linear, else 0, ().
+        steepness: an upper bound of λmax(Σ_k⁻¹) over components of positive weight, ().
     """
 
     coefficients: Array
@@ -83,15 +83,15 @@ class Prepared(NamedTuple):
 
 
 def limit(dtype: Any) -> float:
-    """Largest ‖x‖²·λmax(Σ⁻¹) at which the features are to be trusted.
+    """The largest ‖x‖²·λmax(Σ⁻¹) at which features are exact enough.
 
-    Log-joints are then off by at most 1e-3 in float32 (2e-3 at D = 64; a fifth of that is usual), and 1e-9 in float64.
+    Log-joints are then off by at most 1e-3 in float32 (2e-3 at D = 64; typically a fifth of that), and 1e-9 in float64.
     """
     return 2.0**22 if dtype == jnp.float64 else 2.0**13
 
 
 def prepare(mixture: Mixture, features: Features) -> Prepared:
-    """W_k = [−½ P_ij (doubled off the diagonal), P_k μ_k, c_k], with means about the centre."""
+    """A mixture about the centre, prepared: W_k = [−½ P_ij (doubled off the diagonal), P_k μ_k, c_k], P = Σ⁻¹."""
     n_components, n_features = mixture.means.shape
     covs, means = mixture.covs, mixture.means
     first, second = features.indices(n_features)
@@ -116,14 +116,14 @@ def prepare(mixture: Mixture, features: Features) -> Prepared:
 
 
 def read(raw: Array, square: Array, features: Features, n_features: int, statistic: Statistic) -> Moments:
-    """Moments about the centre from raw ones.
+    """Moments, their means relative to the centre, from sums of features.
 
     Args:
         raw: Σ_c r_kc φ(x_c), (F, K).
         square: Σ_c w_c x_c x_cᵀ where the features are linear, (D, D).
-        features: of the rows.
+        features: which products φ holds.
         n_features: D.
-        statistic: what the family needs.
+        statistic: the part of the scatter that the family needs.
     """
     mass = raw[-1]
     mean = (raw[-n_features - 1 : -1] / jnp.where(mass > 0, mass, 1.0)[None, :]).T
@@ -140,9 +140,9 @@ def read(raw: Array, square: Array, features: Features, n_features: int, statist
 
 
 def steepness(moments: Moments, n_rows: int) -> Array:
-    """Bound of λmax(Σ_k⁻¹) for the covariances that moments give, with no prior, (); NaN if one is singular.
+    """An upper bound, (), of λmax(Σ_k⁻¹) for the covariances that moments give without a prior; NaN if one is singular.
 
-    A component of less than a thousandth of a row says nothing of a covariance, and is left out.
+    Components whose mass is less than a thousandth of a row are left out: they do not determine a covariance.
     """
     present = moments.mass > 1e-3 / n_rows * jnp.sum(moments.mass)
     mass = jnp.where(present, moments.mass, 1.0)
@@ -160,7 +160,7 @@ def steepness(moments: Moments, n_rows: int) -> Array:
 
 
 def _largest_eigenvalue(matrices: Array) -> Array:
-    """A bound of λmax of positive definite A, (K, D, D): ‖A⁴‖^¼ in the row-sum norm, at most D^⅛ times too large."""
+    """Upper bounds of λmax of positive definite A (K, D, D): ‖A⁴‖^¼ in the row-sum norm, at most D^⅛ times larger."""
     norm = _row_sum_norm(matrices)
     unit = matrices / norm[:, None, None]
     square = product("kij,kjl->kil", unit, unit)
@@ -173,5 +173,5 @@ def _row_sum_norm(matrices: Array) -> Array:
 
 
 def _steepest(largest: Array, present: Array) -> Array:
-    """The steepest among components that are there; one value may stand for all."""
+    """The largest value among the components present, (); one value may be shared by all."""
     return jnp.max(jnp.where(present, jnp.broadcast_to(largest, present.shape), 0.0))

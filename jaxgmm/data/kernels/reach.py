@@ -1,4 +1,4 @@
-"""Which rows are too far from which components to be squared."""
+"""Rows that are so far from a component that the squared distance overflows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from jaxgmm.numerics.linalg import varying_as
 def too_far(
     whiten: Callable[[Array], Array], columns: Array, limit: float, constant: Array, candidates: Array
 ) -> tuple[Array, Array]:
-    """Which of the candidates are too far from all components that are there, and from which the others are.
+    """Rows too far from all components for a squared distance, and single pairs too far apart, among candidate rows.
 
-    A loop of one turn or none: under `vmap` too nothing is whitened where there is no candidate.
+    The search is a loop of one iteration or none, so that under `vmap` too nothing is whitened where no row is a
+    candidate.
 
     Args:
-        whiten: residuals (K, D, C) of columns (D, C).
+        whiten: gives the residuals, (K, D, C), of columns (D, C).
         columns: rows as columns, (D, C).
-        limit: deviations that can be squared.
-        constant: log-joints of the components at their means, (K,); −∞ for one that is not there.
-        candidates: rows that may be too far, by a bound, (C,).
+        limit: standard deviations up to which a residual can be squared.
+        constant: log-joints of the components at their means, (K,); −∞ for a component of weight 0.
+        candidates: whether a row may be too far, by an upper bound, (C,).
 
     Returns:
-        Rows that are too far from all, (C,), and components that a row near another is too far from, (K, C).
+        Whether a row is too far from every component of positive weight, (C,), and, for rows that are near at least one
+        of them, the components that they are too far from, (K, C).
     """
     there = (constant != -jnp.inf)[:, None]
 

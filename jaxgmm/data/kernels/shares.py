@@ -1,4 +1,4 @@
-"""What a chunk's log-joints come to: log p, and each component's share, also of far rows and of weights of 0."""
+"""Log p(x) and log p(k | x) of a chunk of rows, far rows and components of weight 0 included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxgmm.numerics.zero_weights import any_absent, log_weight, most_log_odds, 
 
 
 def log_prob(prepared: Prepared, columns: Array) -> Array:
-    """Log p(x), (C,); −∞ for a row too far to be squared."""
+    """Log p(x), (C,); −∞ for a row whose squared distance from every component overflows."""
     log_prob = _log_prob(joint(prepared, columns))
     return log_prob + jnp.log(1 + jnp.sum(odds_of_absent(prepared, columns, log_prob), axis=0))
 
@@ -27,7 +27,7 @@ def _log_prob(seen: Joint) -> Array:
 
 
 def log_shares(prepared: Prepared, columns: Array) -> Array:
-    """Log p(k | x), (K, C); of a far row, the nearest component's is 0."""
+    """Log p(k | x), (K, C); where every squared distance overflows, that of the nearest component is 0."""
     seen = joint(prepared, columns)
     told = jax.nn.log_softmax(_told_apart(prepared, columns, seen), axis=0)
     odds = odds_of_absent(prepared, columns, _log_prob(seen))
@@ -37,14 +37,14 @@ def log_shares(prepared: Prepared, columns: Array) -> Array:
 
 
 def _told_apart(prepared: Prepared, columns: Array, seen: Joint) -> Array:
-    """Log-joints (K, C), up to a term common to a row's, that tell one component from another for far rows too.
+    """Log-joints (K, C), up to a term common to all components, whose differences are accurate for far rows too.
 
-    The square of a far row's residual is rounded by eps·‖L⁻¹x‖², which hides which component is the nearer. There it is
-    multiplied out, ‖w‖² − 2 wᵀ(L⁻¹μ) + ‖L⁻¹μ‖² with w = L⁻¹x; and of the first term only what it is more than the
-    leading component's v is kept, (w − v)ᵀ(w + v): nothing, where both have one covariance.
+    The squared residual of a far row has a rounding error of eps·‖L⁻¹x‖², which can exceed the difference between two
+    components. There the square is expanded, ‖w‖² − 2 wᵀ(L⁻¹μ) + ‖L⁻¹μ‖² with w = L⁻¹x, and from its first term that of
+    the leading component, ‖v‖², is subtracted as (w − v)ᵀ(w + v): exactly 0 where both have one covariance.
 
-    Of a row too far to be squared w and L⁻¹μ are both divided by s, and the squares' differences multiplied by s² once
-    the nearest component's is taken off: they overflow to components that have no part in the row.
+    Where the square would overflow, w and L⁻¹μ are divided by s, and the differences of the squares multiplied by s²
+    after the nearest component's is subtracted: those that still overflow belong to components with no part in the row.
     """
     covs, means = prepared.mixture.covs, prepared.mixture.means
     square = jnp.sum(seen.whitened**2, axis=1)
@@ -69,7 +69,7 @@ def _told_apart(prepared: Prepared, columns: Array, seen: Joint) -> Array:
         scaled = offsets / scale[None]
 
         def beside(leads: Array) -> tuple[Array, Array]:
-            """Squares less ‖v‖², and ‖v‖² itself, of the component that leads in each row."""
+            """Squared residuals less ‖v‖², and ‖v‖², for v the whitened row under the component that leads."""
             lead = jnp.sum(jnp.where(leads[:, None, :], points, 0.0), axis=0, keepdims=True)
             more = jnp.sum((points - lead) * (points + lead), axis=1)
             return more + (2 * jnp.sum(points * scaled, axis=1) + jnp.sum(scaled**2, axis=1)), jnp.sum(lead**2, axis=1)
@@ -86,14 +86,14 @@ def _told_apart(prepared: Prepared, columns: Array, seen: Joint) -> Array:
 
 @jax.custom_jvp
 def odds_of_absent(prepared: Prepared, columns: Array, log_prob: Array) -> Array:
-    """π_k N(x; μ_k, Σ_k) / p(x) of components of weight 0, (K, C): zeros, with the slopes N_k / p in the weights.
+    """π_k N(x; μ_k, Σ_k) / p(x) of components of weight 0, (K, C): zeros, with the derivatives N_k / p in the weights.
 
-    Only a derivative asks for them, and only where a component is absent.
+    The derivatives are computed only on demand, and only where a component has weight 0.
 
     Args:
         prepared: the mixture.
         columns: rows as columns, (D, C), centred as the means are.
-        log_prob: log p(x), (C,); a row where it is not finite has no odds.
+        log_prob: log p(x), (C,); a row where it is not finite is left out.
     """
     return zeros_of((prepared.mixture.n_components, columns.shape[1]), prepared, columns)
 
@@ -128,9 +128,9 @@ def slopes_of_absent(prepared: Prepared, columns: Array) -> Array:
 
 
 def prepare_each(mixture: Mixture) -> Prepared:
-    """Each component as a mixture of its own, of weight 1 and about its mean.
+    """Each component prepared as a mixture of its own, of weight 1 and mean 0, with a leading axis K.
 
-    With a leading axis K; where all share one covariance they are one, without that axis.
+    Where all components share one covariance these are equal, and one is returned, without that axis.
     """
     (n_components, n_features), dtype = mixture.means.shape, mixture.means.dtype
 
@@ -144,7 +144,7 @@ def prepare_each(mixture: Mixture) -> Prepared:
 
 
 def log_components(each: Prepared, means: Array, columns: Array) -> Array:
-    """Log N(x; μ_k, Σ_k), (K, C), whatever the weights; −∞ for a component from which x is too far to be squared."""
+    """Log N(x; μ_k, Σ_k), (K, C), whatever the weights; −∞ where the squared distance overflows."""
 
     def one(alone: Prepared, mean: Array) -> Array:
         seen = joint(alone, columns - mean[:, None])

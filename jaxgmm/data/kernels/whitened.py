@@ -21,15 +21,15 @@ from jaxgmm.model.moments import DENSE, DIAGONAL, Moments, Statistic, gather
 
 
 class Prepared(NamedTuple):
-    """A mixture made ready for many chunks.
+    """A mixture prepared for many chunks.
 
     Attributes:
-        mixture: with means about zero.
-        inverse: L⁻¹, as its covariances keep it; 0 for a component that is not there.
-        every_inverse: L⁻¹ of that too.
+        mixture: the mixture, its means relative to the centre of the rows.
+        inverse: L⁻¹ in the form that `Covariances.whiten` takes; 0 for a component of weight 0.
+        every_inverse: L⁻¹ for components of weight 0 too.
         level: −½ (D log 2π + log|Σ_k|), (K,).
         constant: log π_k + level, (K,).
-        steepness: greatest |L⁻¹_ij| of each column over components that are there: |y_i| ≤ Σ_j |x_j| s_j, (D,).
+        steepness: s_j, the largest |L⁻¹_ij| over i and components of positive weight, (D,): |y_i| ≤ Σ_j |x_j| s_j.
     """
 
     mixture: Mixture
@@ -41,13 +41,13 @@ class Prepared(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """Log-joints of a chunk of columns.
+    """Log-joints of a chunk of rows. A row is far where its squared distance from every component overflows.
 
     Attributes:
         log_joint: log π_k + log N(x_c / s_c; μ_k, Σ_k), with s_c = 1 but for a far row, (K, C).
-        shrink: s_c, by how much a row too far from every component to be squared was drawn to the centre, (C,).
-        whitened: y, (K, D, C); the most that can be squared, for a component too far from a row that is near another.
-        lost: which components those are, (K, C): their true log-joints count as −∞.
+        shrink: s_c, the factor by which a far row was drawn towards the centre, 1 for any other row, (C,).
+        whitened: residuals y, (K, D, C), cut off at the largest that can be squared where `lost`.
+        lost: whether a row that is not far is too far from this component, (K, C): the log-joint counts as −∞.
     """
 
     log_joint: Array
@@ -57,7 +57,7 @@ class Joint(NamedTuple):
 
 
 def prepare(mixture: Mixture) -> Prepared:
-    """What does not depend on the rows."""
+    """The parts of the log-joints that do not depend on the rows."""
     every = inverse = mixture.covs.inverse()
     if inverse.shape[0] == mixture.n_components:
         # The rows of a component that is not there lie on it: nothing of them overflows.
@@ -73,21 +73,21 @@ def prepare(mixture: Mixture) -> Prepared:
 
 
 def farthest(dtype: Any, n_features: int) -> float:
-    """Deviations in each of D columns up to which their squares, and what is made of them, do not overflow."""
+    """The number of standard deviations in each of D columns up to which sums of squares do not overflow."""
     return float(np.sqrt(jnp.finfo(dtype).max)) / (4 * n_features)
 
 
 def nearby(dtype: Any) -> float:
-    """What part of the deviations that can be squared a far row is drawn in to."""
+    """The fraction of `farthest` that a far row is drawn in to."""
     return float(np.sqrt(jnp.finfo(dtype).eps))
 
 
 def joint(prepared: Prepared, columns: Array) -> Joint:
     """Log π_k + log N(x; μ_k, Σ_k), and what moments need.
 
-    A row so far from every component that its squared distance overflows is drawn to the centre along its ray by s,
-    which keeps the order of the components by distance; its true log-joint counts as −∞. A row that is near one stays,
-    and the components that it is too far from have no part in it.
+    A far row is divided by s, which draws it towards the centre and keeps the order of the components by distance; its
+    true log-joint counts as −∞. A row that is near one component stays in place, and components that it is too far from
+    have no part in it.
 
     Args:
         prepared: the mixture.
@@ -113,13 +113,13 @@ def joint(prepared: Prepared, columns: Array) -> Joint:
 
 
 def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic: Statistic) -> Moments:
-    """Moments of a chunk in whitened coordinates, still to be coloured.
+    """Moments of a chunk in whitened coordinates; `colour` maps them back.
 
     Args:
         prepared: the mixture that whitened the chunk.
         seen: what `joint` gave for the chunk.
         responsibilities: weighted, (K, C).
-        statistic: what the family needs; dense products where colouring mixes columns.
+        statistic: the part of the scatter that the family needs; dense where `colour` mixes columns.
     """
     # A row too far to be squared has no finite moments. It adds nothing, and a log-likelihood of −∞ tells.
     weights = jnp.where((seen.shrink > 1)[None, :], 0.0, responsibilities)
@@ -128,17 +128,17 @@ def moments(prepared: Prepared, seen: Joint, responsibilities: Array, statistic:
 
 
 def holds_products(covs: Covariances, statistic: Statistic) -> bool:
-    """Whether whitened scatter is dense: it must be where colouring mixes columns."""
+    """Whether whitened scatter has to be dense: for the statistic, or because `colour` mixes columns."""
     return covs.mixes or statistic.products
 
 
 def unless_far(log_prob: Array, shrink: Array) -> Array:
-    """Log p, but −∞ for a row that `joint` had to draw in."""
+    """Log p(x), with −∞ for a far row, which `joint` has drawn in."""
     return jnp.where(shrink > 1, -jnp.inf, log_prob)
 
 
 def colour(prepared: Prepared, whitened: Moments, statistic: Statistic) -> Moments:
-    """Moments back in the columns' coordinates: mean μ + L δ, scatter L A Lᵀ."""
+    """Whitened moments in the coordinates of the columns: mean μ + L δ, scatter L A Lᵀ."""
     mixture = prepared.mixture
     mean = mixture.means + mixture.covs.colour(whitened.mean)
     scatter = mixture.covs.colour_scatter(whitened.scatter)
