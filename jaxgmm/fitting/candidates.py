@@ -1,4 +1,4 @@
-"""What a choice is made of: candidates, and the table of them."""
+"""Candidates of a model choice, and the table of them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Candidate:
         icl: lower is better; NaN where skipped.
         result: the fit; None where skipped.
         skipped: why it was not fitted; None where it was.
-        n_ended: how many starts climbed to an end; the others were given up for better ones after a short climb.
-        n_agreeing: how many of those came to the best one's objective, but for what `tol` leaves. Where it is 1 of
-            several, another start may find more: raise `n_init`.
+        n_ended: number of starts that climbed to an end; the others were given up after a short climb.
+        n_agreeing: number of those that reached the best objective, up to what `tol` leaves open. If it is 1 of many,
+            more starts may find a better optimum: raise `n_init`.
     """
 
     n_components: int
@@ -79,7 +79,7 @@ class Selection:
     criterion: str
 
     def __iter__(self) -> Iterator[Candidate]:
-        """Go through the candidates."""
+        """An iterator over the candidates."""
         return iter(self.candidates)
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ _HEAD = ("K", "covariance", "parameters", "log-lik.", "AIC", "BIC", "ICL", "agre
 
 
 def _line(cells: list[str]) -> str:
-    """A line of the table in text; the last cell has what room it needs."""
+    """A line of the table in text; the last cell is as wide as it needs to be."""
     count, name, *numbers, status = cells
     widths = (10, 13, 13, 13, 13, 7)
     columns = "".join(f"{text:>{width}}" for text, width in zip(numbers, widths, strict=False))

@@ -1,4 +1,4 @@
-"""What a fit collapsed on, in words: on the host, in NumPy, and only where one did."""
+"""The reasons for a collapse in words, on the host in NumPy, computed only after a fit has collapsed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ REMEDY = (
     "or give a stronger prior, such as Ridge(1e-6); where a component without spread is meant, "
     "Ridge(strength, floor_is_fine=True)"
 )
-"""What to do about it."""
+"""The remedy that the message offers."""
 
 _MOST_TOLD = 3
-"""Components or columns that are named one by one; of more, how many there are is told."""
+"""The most components or columns that a message names; of the others it gives the number."""
 
 _SLACK = 1.1
-"""How much above its limit a value may be here: the mixture went through the user's units and their rounding."""
+"""The factor by which a value may exceed its limit, since the mixture was rounded in the user's units."""
 
 
 def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: Any, names: Names | None) -> str:
-    """Which components have collapsed, and in which columns, as part of a sentence.
+    """Part of a sentence that says which components have collapsed, and in which columns.
 
     Args:
         mixture: the collapsed mixture, in the units of x.
         x: the rows that it was fitted to, (N, D).
-        sample_weight: of the rows; None is 1 for each.
+        sample_weight: weights of the rows, (N,); None is 1 for each.
         prior: the prior, or None.
-        names: of the columns.
+        names: names of the columns.
     """
     weights = as_weights(sample_weight, len(x))
     constant = constant_columns(x, weights)
@@ -60,7 +60,7 @@ def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: An
 
 
 def _listed(texts: list[str], between: str = ", ") -> str:
-    """So many of them as can be read, and how many more there are."""
+    """The first few texts as a list, and how many more there are."""
     more = [f"and {len(texts) - _MOST_TOLD} more"] if len(texts) > _MOST_TOLD + 1 else []
     return between.join([*texts[:_MOST_TOLD], *more] if more else texts)
 
@@ -74,7 +74,7 @@ def _flat(
     names: Names | None,
     n_rows: float,
 ) -> list[str]:
-    """Where a covariance is flat: in columns, or in combinations of the others."""
+    """Text that says where a covariance is flat: in which columns, or in combinations of columns."""
     eps, n_features = float(jnp.finfo(mixture.means.dtype).eps), mixture.n_features
     covariance = np.asarray(mixture.covariances[k], np.float64)
     deviations = np.sqrt(np.diagonal(covariance))

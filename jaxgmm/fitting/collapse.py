@@ -19,25 +19,25 @@ from jaxgmm.numerics.factors import eigenvalues
 from jaxgmm.numerics.linalg import product
 
 LEAST_ROWS = 0.999
-"""Rows of average weight below which a component has vanished: one, but for rounding."""
+"""The mass, in rows of average weight, below which a component has vanished: one, less rounding."""
 
 _NEAR_FLOOR = 1.01
-"""How far above the prior's floor a variance counts as on it."""
+"""The factor by which a variance may exceed the prior's floor and still count as lying on it."""
 
 _LOW_FLOOR = 1e-6
-"""Floor, as a share of a column's variance, below which no row but those on it weighs anything to a component there."""
+"""The floor, as a share of a column's variance, below which a component on it attracts no other rows."""
 
 _SHARPENINGS = 3
-"""Products with Σ⁻¹ that find its largest eigenvalue: where Σ is singular, it stands far above the others."""
+"""Iterations of the power method for the largest eigenvalue of Σ⁻¹, far above the others where Σ is singular."""
 
 
 class Spectrum(NamedTuple):
-    """What the directions of each of n distinct covariances come to.
+    """Variances of each of n distinct covariances along its principal directions.
 
     Attributes:
-        relative: variances along the principal directions, the columns in units of their deviations, (n, D).
-        singular: principal directions of the correlation in which it is singular to rounding, (n, D).
-        unresolved: columns whose variance rounding of the data hides, (n, D).
+        relative: variances along the principal directions, columns in units of their standard deviations, (n, D).
+        singular: whether the correlation matrix is singular to rounding in each of its principal directions, (n, D).
+        unresolved: whether each column's variance is too small to tell from rounding of the data, (n, D).
     """
 
     relative: Array
@@ -45,12 +45,12 @@ class Spectrum(NamedTuple):
     unresolved: Array
 
     def degenerate(self) -> Array:
-        """In how many directions each covariance is what rounding made of it, (n,)."""
+        """The number of directions in which each covariance is rounding error only, (n,)."""
         return jnp.sum(self.singular, axis=-1) + jnp.sum(self.unresolved, axis=-1)
 
 
 def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
-    """The spectrum of each distinct covariance, for data of which the columns are known."""
+    """The spectrum of each distinct covariance, relative to the variances of the data's columns."""
     n_features = mixture.n_features
     deviations = jnp.broadcast_to(mixture.covs.deviations(), (mixture.covs.count, n_features))
     unresolved = deviations**2 <= 4 * columns.resolution()[None, :]
@@ -67,21 +67,21 @@ def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
 
 
 def mass_per_covariance(mixture: Mixture, columns: Columns) -> Array:
-    """The mass of the components that each distinct covariance is of, (n,)."""
+    """The total mass of the components that use each distinct covariance, (n,)."""
     mass = columns.mass * mixture.weights
     return jnp.sum(mass, keepdims=True) if mixture.covs.count < mass.shape[0] else mass
 
 
 def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | None = None) -> Array:
-    """Number of ways in which a mixture has collapsed, (); 0 for a healthy one.
+    """The number of degenerate components and covariance directions in a mixture, (); 0 unless it has collapsed.
 
-    Counted are components with less mass than one row of average weight; directions in which a covariance is
-    the prior's but for a hundredth, where that is not fine; and directions in which it is singular to rounding.
+    It counts components with less mass than one row of average weight; directions in which a covariance is within a
+    hundredth of the prior's floor, unless `floor_is_fine`; and directions in which it is singular to rounding.
 
     Args:
         mixture: the mixture.
         penalty: the prior it was fitted under, with the columns of its data.
-        n_components: how many components there were at the start, the others being spare; None is all.
+        n_components: the number of components at the start, further ones being spare; None is all.
     """
     columns = penalty.columns
     mass = columns.mass * mixture.weights
@@ -97,13 +97,13 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
 
 
 def collapsed_for_good(mixture: Mixture, penalty: Penalty) -> Array:
-    """Whether a component is so flat that none comes back from there, ().
+    """Whether a component is so flat that further steps cannot widen it again, ().
 
-    It is flat where its correlation is singular to rounding, or its spread in columns that vary is on a floor next to
-    nothing: of a row off it, however near, its density has fallen by thousands of nats, so that it keeps the rows that
-    it has, and they keep it flat. What `n_collapsed` counts besides may pass: a component too light may grow, one on a
-    floor that is not low may rise, and in a constant column all are flat and the others go on. Cheaper, too: by no
-    spectrum, so that it can be asked at every step.
+    A component is flat where its correlation matrix is singular to rounding, or its variance in columns that vary lies
+    on a very low floor. Its log-density is then lower by thousands of nats at any row off it, however near, so that it
+    keeps its rows, and they keep it flat. Other collapses that `n_collapsed` counts may pass: a component of little
+    mass may grow, one on a higher floor may widen, and in a constant column every component is flat. Unlike
+    `n_collapsed` this needs no spectrum, so that it is cheap enough for every step.
     """
     columns, covs, n_features = penalty.columns, mixture.covs, mixture.n_features
     per_covariance = mass_per_covariance(mixture, columns)
@@ -123,7 +123,7 @@ def collapsed_for_good(mixture: Mixture, penalty: Penalty) -> Array:
 
 
 def _largest_eigenvalue(roots: Array) -> Array:
-    """Of AᵀA for A (..., D, D), by the power method from A's longest row; never more than it is."""
+    """The largest eigenvalue of AᵀA for A (..., D, D), by the power method from A's longest row: a lower bound."""
     lengths = jnp.sum(roots**2, axis=-1, keepdims=True)
     vector = jnp.sum(jnp.where(lengths == jnp.max(lengths, axis=-2, keepdims=True), roots, 0.0), axis=-2)
     for _ in range(_SHARPENINGS):
@@ -134,16 +134,16 @@ def _largest_eigenvalue(roots: Array) -> Array:
 
 
 def _singular(mixture: Mixture) -> float:
-    """The least eigenvalue of a correlation matrix that rounding leaves any meaning."""
+    """The eigenvalue of a correlation matrix below which it is rounding error only."""
     return 3 * mixture.n_features * float(jnp.finfo(mixture.means.dtype).eps)
 
 
 class Faults(NamedTuple):
-    """Where the covariances of an M-step are what rounding made of them, not the rows or the prior.
+    """Where the covariances of an M-step are rounding error only.
 
     Attributes:
-        degenerate: in how many directions, 0 for a covariance of no mass, (n,).
-        unresolved: columns whose variance rounding of the data hides, (n, D).
+        degenerate: the number of such directions of each covariance, 0 for one without mass, (n,).
+        unresolved: whether each column's variance is too small to tell from rounding of the data, (n, D).
     """
 
     degenerate: Array
@@ -151,7 +151,7 @@ class Faults(NamedTuple):
 
 
 def unless_singular(mixture: Mixture, columns: Columns) -> tuple[Mixture, Faults]:
-    """A mixture with NaN for covariances that are singular to rounding, and where those are."""
+    """The mixture with NaN for covariances that are singular to rounding, and the `Faults` that say where."""
     seen = spectrum_of(*lax.stop_gradient((mixture, columns)))
     degenerate = jnp.where(mass_per_covariance(mixture, columns) > 0, seen.degenerate(), 0)
 
@@ -163,10 +163,10 @@ def unless_singular(mixture: Mixture, columns: Columns) -> tuple[Mixture, Faults
 
 
 def check_not_singular(faults: Faults, n_components: int, prior: Any, names: Names | None = None) -> None:
-    """Ask, where faults are concrete, that there are none.
+    """Raise where the covariances are concrete and one is singular to rounding.
 
     Raises:
-        ValueError: naming the component, the column where one alone is to blame, and the remedy.
+        ValueError: the message names the component, the column if a single one is the cause, and the remedy.
     """
     if is_traced(faults) or not (directions := np.asarray(faults.degenerate)).any():
         return

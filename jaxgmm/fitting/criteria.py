@@ -22,14 +22,14 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.probability.likelihood import log_likelihood
 
 CRITERIA = ("bic", "aic", "icl")
-"""Names of the criteria; all are lower for better."""
+"""Names of the criteria; of each, lower is better."""
 
 
 def check_criterion(criterion: Any) -> None:
-    """Ask for the name of a criterion.
+    """Raise unless a value is the name of a criterion.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if it is not.
     """
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
@@ -132,17 +132,17 @@ def icl(
 
 @jax.jit
 def classification_entropy(mixture: Mixture, data: Any) -> Array:
-    """−2 Σ wᵢ log maxₖ rᵢₖ, (): how far rows are from being clearly of one component."""
+    """The classification entropy −2 Σ wᵢ log maxₖ rᵢₖ, (): 0 where every row belongs clearly to one component."""
     certainty = jnp.max(data.log_responsibilities(mixture), axis=1)
     return -2 * weighted_sum(data.weights, certainty)
 
 
 class Count(NamedTuple):
-    """How many rows the data count as.
+    """The number of rows that the data count as. Both fields are NaN where a weight, or n, is invalid.
 
     Attributes:
         n: the number, ().
-        unit: what a unit of weight counts, n / Σw, (); 1 for frequencies. Both are NaN where weights are none, or n is.
+        unit: the number of rows per unit of weight, n / Σw, (); 1 for frequencies.
     """
 
     n: Any
@@ -150,18 +150,18 @@ class Count(NamedTuple):
 
 
 _REACHED = 1 - 1e-4
-"""Weights scaled to an average of 1 sum to the number of rows but for rounding."""
+"""Relative slack for rounding: weights scaled to an average of 1 have the number of rows as their sum."""
 
 
 def count_of(weights: Any, n: Any = None) -> Count:
-    """Frequencies count as their sum, other weights as Kish's effective number of rows; `n` overrides.
+    """The number of rows that weights count as: their sum for frequencies, else Kish's effective number; or `n`.
 
     Args:
         weights: (N,), non-negative, in NumPy or JAX.
         n: how many rows the data count as, or None.
 
     Returns:
-        The count, in NumPy or JAX as the weights. It warns where weights that are seen are no frequencies.
+        The count, in NumPy or JAX as the weights are. A warning says where concrete weights are not frequencies.
 
     Raises:
         TypeError: if n is no number.
@@ -210,7 +210,7 @@ _counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
 
 
 def _asked(mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any) -> tuple[Mixture, Any, Array, Array]:
-    """A mixture and data in one dtype, as how many rows they count, and what a unit of weight does."""
+    """A mixture and data in one dtype, and the number of rows that the data and a unit of weight count as."""
     mixture, data = as_data(mixture, x, sample_weight)
     if isinstance(sample_weight, jax.Array) or hasattr(x, "weights"):
         weights = data.weights

@@ -1,4 +1,4 @@
-"""The host door: checks, scales, starts, restarts, shows progress, can be interrupted."""
+"""Fits on the host: checks, scaling, starts, restarts, progress, interruption."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def fit(
 
 
 class Options(NamedTuple):
-    """How to fit: the arguments of `fit` that say nothing of the data or of K."""
+    """The arguments of `fit` that do not describe the data or K."""
 
     covariance_type: Any = "full"
     algorithm: Algorithm = EM()
@@ -122,7 +122,7 @@ def fit_table(
     progress: bool = False,
     callback: Callback | None = None,
 ) -> FitResult:
-    """`fit`, but for the warning of a collapse."""
+    """The fit of a table, as `fit` returns it, without the warning of a collapse."""
     with Progress(progress, as_callback(callback)) as shown:
         result = fit_in_slots(key, table, n_components, sample_weight, options, n_components, shown)
         shown.end()
@@ -138,7 +138,7 @@ def fit_in_slots(
     n_slots: int,
     progress: Progress,
 ) -> FitResult:
-    """`fit`, by a program compiled for any K up to `n_slots`."""
+    """The fit of a table, as `fit` returns it, by a program compiled for any K up to `n_slots`."""
     if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_process()
@@ -187,7 +187,7 @@ def fit_in_slots(
 def _in_users_units(
     fitted: FitResult, restarts: Restarts, units: Units, nats: ObjectiveUnits, dtype: Any, names: Names | None
 ) -> FitResult:
-    """Map a fit of scaled rows back."""
+    """A fit of scaled rows as a fit in the user's units."""
     mixture = units.restore(to_host(fitted.mixture))
     if fitted.status not in FAILED:
         check_representable(mixture, dtype, names)
@@ -221,7 +221,7 @@ def _in_users_units(
 
 
 def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Units, dtype: Any) -> Rows:
-    """Rows in the fit's units, with rows of weight zero up to the bucket's size."""
+    """Rows in the fit's units, filled up with rows of weight 0 to a size that `bucket` gives."""
     n_rows = bucket(len(x))
     padded = np.zeros(n_rows, dtype)
     padded[: len(x)] = weights / weight_unit

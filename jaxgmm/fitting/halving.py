@@ -1,6 +1,6 @@
-"""When restarts are compared and how many go on: successive halving, where it pays.
+"""Successive halving of the restarts: when they are compared, and how many go on.
 
-Short runs for all, longer ones for the best (Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016).
+All make a short run, and the best a longer one (Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ third more passes for little.
 _KEEP = 5
 
 _HALVING_WORK = 1 << 22
-"""Multiplications in a pass of all restarts together, R·N·K·D², from which on halving pays.
+"""Multiplications in a pass of all restarts together, R·N·K·D², from which on halving saves time.
 
-A smaller stack is one more program to compile, and hard data save some 600 passes of the whole stack: at a
-billion multiplications a second, that is as long here. A rule of shapes alone, since the same key must give the
-same fit on any machine.
+Halving costs the compilation of a program for the smaller stack, and on hard data saves some 600 passes of the
+whole stack: at a billion multiplications a second the two take equally long here. The rule depends on shapes alone,
+since the same key must give the same fit on any machine.
 """
 
 
@@ -40,7 +40,13 @@ class Stage(NamedTuple):
 
 
 def plan(climbs: Climb, n_rows: int, n_components: int) -> tuple[Stage, ...]:
-    """The comparisons to make among stacked climbs over so many rows; components beyond `n_components` are spare."""
+    """The stages at which stacked climbs are compared, none where halving costs more than it saves.
+
+    Args:
+        climbs: the climbs of all restarts, with a leading axis R.
+        n_rows: N.
+        n_components: K; components beyond it are spare.
+    """
     n_restarts, _, n_features = climbs.state.mixture.means.shape
     n_entries = n_features**2 if climbs.state.mixture.covs.mixes else n_features
     n_kept = -(-n_restarts // _KEEP)

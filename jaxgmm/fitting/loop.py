@@ -1,4 +1,4 @@
-"""The one loop in the library, and the pure door to it."""
+"""The one loop in the library, and `run`, the pure function that enters it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Climb(NamedTuple):
     """A fit under way.
 
     Attributes:
-        state: the algorithm's.
-        info: of the last step.
-        n_iter: iterations so far, (); −1 before the start has been visited, which is none.
+        state: the algorithm's state.
+        info: the report on the last step.
+        n_iter: iterations so far, (); −1 before the start has been visited, which does not count as one.
         n_passes: passes over the data so far, ().
         history: objective after each iteration, NaN ahead, (max_iter,).
         lost: whether it has collapsed and will not recover, ().
@@ -92,7 +92,7 @@ def run(
 
 @functools.partial(jax.jit, static_argnums=5)
 def climb_from(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
-    """A whole climb over `Data` under a settled prior; see `run`."""
+    """The fit from a start over `Data`, under a prior that `settle` has prepared; see `run`."""
     penalty = prepare(prior, data.columns())
     data = ready(data, penalty.columns)
     climb = begin(algorithm, mixture, data, penalty, max_iter)
@@ -113,7 +113,7 @@ def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, m
 
 
 def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
-    """Whether a climb has neither converged, run out, failed nor, unless tol is 0, collapsed for good, ()."""
+    """Whether a climb goes on, (): not converged, out of iterations, failed or, unless tol is 0, lost."""
     hopeful = ~_converged(climb, penalty, tol) & ~(climb.lost & (climb.n_iter > 0) & (jnp.asarray(tol) > 0))
     unfinished = hopeful & (climb.n_iter < climb.history.shape[-1])
     return unfinished & (jnp.isfinite(climb.info.objective) | (climb.n_iter < 0))
@@ -122,7 +122,7 @@ def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
 def advance(
     algorithm: Algorithm, climb: Climb, data: Any, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
 ) -> Climb:
-    """Up to `n_steps` more iterations, fewer where the climb ends."""
+    """The climb after up to `n_steps` more iterations, fewer where it ends."""
     until = jnp.maximum(climb.n_iter, 0) + n_steps
 
     def unfinished(climb: Climb) -> Array:
@@ -140,7 +140,7 @@ def advance(
 
 
 def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike | None = None) -> FitResult:
-    """What a climb came to; components from `n_components` on are spare."""
+    """The fit that a climb has reached; components from `n_components` on are spare."""
     mixture, objective = climb.state.mixture, climb.info.objective
     status = jnp.where(_converged(climb, penalty, tol), Status.CONVERGED, Status.MAX_ITER)
     collapsed = climb.lost | (n_collapsed(mixture, penalty, n_components) > 0)

@@ -28,10 +28,10 @@ def project(mixture: Mixture | Fitted, covariance_type: Any) -> Mixture:
         covariance_type: a name or a family.
 
     Returns:
-        A mixture with the same weights and means.
+        The mixture, with the same weights and means.
 
     Raises:
-        TypeError: if the mixture is none.
+        TypeError: if `mixture` is neither a mixture nor a fit.
         ValueError: if the family is not known.
     """
     mixture = as_mixture(mixture)

@@ -1,6 +1,6 @@
-"""Restarts: R climbs as one, vmapped, in compiled blocks between which the host looks up.
+"""Restarts: R climbs vmapped as one, in compiled blocks between which control returns to the host.
 
-Short runs for all, then the best go on: gathered into a smaller stack, so that the others cost nothing any more.
+All make a short run. The best are then gathered into a smaller stack and go on, and the others cost nothing more.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.priors.ridge import prepare
 
 _BLOCK_SECONDS = 0.25
-"""How long a compiled block runs before the host looks up."""
+"""Seconds that a compiled block runs before control returns to the host."""
 
 
 class Outcome(NamedTuple):
-    """What all restarts came to.
+    """The results of all restarts.
 
     Attributes:
-        fits: one fit for each, stacked.
-        collapses: in how many ways each collapsed, (R,).
-        interrupted: which were climbing when the keyboard stopped them, (R,).
-        given_up: which were given up for better ones, (R,).
+        fits: the fits, stacked along a leading axis R.
+        collapses: `n_collapsed` of each, (R,).
+        interrupted: whether each was still climbing when the keyboard stopped it, (R,).
+        given_up: whether each was given up for better ones, (R,).
     """
 
     fits: FitResult
@@ -62,9 +62,9 @@ def start_drawn(
     max_iter: int,
     n_slots: int,
 ) -> tuple[Climb, Penalty, Distances | None]:
-    """A climb from a drawn start for each key, (R,), in `n_slots` components of which some are spare.
+    """Climbs from starts drawn with R keys, in `n_slots` components of which those beyond `n_components` are spare.
 
-    Also the prepared prior, and the distances of the rows, for the passes that follow.
+    Also the prior, prepared, and the distances of the rows, where `Rows.ready` measures them, for later passes.
     """
     penalty = prepare(prior, data.columns())
     data = data.ready(penalty.columns)
@@ -80,7 +80,7 @@ def start_drawn(
 def start_given(
     algorithm: Algorithm, mixtures: Mixture, data: Rows, prior: Any, max_iter: int
 ) -> tuple[Climb, Penalty, Distances | None]:
-    """The same from given starts, stacked along a leading axis."""
+    """Climbs from given starts, stacked along a leading axis; also the prior and the distances, as `start_drawn`."""
     penalty = prepare(prior, data.columns())
     data = data.ready(penalty.columns)
     climbs = jax.vmap(lambda mixture: begin(algorithm, mixture, data, penalty, max_iter))(mixtures)
@@ -97,7 +97,7 @@ def _advance(
 
 @jax.jit
 def end_all(climbs: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike) -> tuple[FitResult, Array]:
-    """What each climb came to, and in how many ways it collapsed."""
+    """The fit that each climb has reached, and its `n_collapsed`, (R,)."""
     fits = jax.vmap(lambda climb: end(climb, penalty, tol, n_components))(climbs)
     return fits, jax.vmap(lambda mixture: n_collapsed(mixture, penalty, n_components))(fits.mixture)
 
@@ -113,14 +113,14 @@ def _put(everyone: Climb, climbs: Climb, lanes: Array) -> Climb:
 
 
 class Race(NamedTuple):
-    """All restarts, and those of them that climb.
+    """The climbs of all restarts, and of those that are still being advanced.
 
     Attributes:
-        everyone: all climbs, those in `lanes` as they were before they were gathered, (R,).
-        lanes: which ones climb, (A,).
-        climbing: those, (A,).
-        unfinished: which have neither converged, run out nor failed, (R,).
-        given_up: which of them were given up for better ones, (R,).
+        everyone: the climbs of all restarts, those in `lanes` as they were when they were gathered, (R,).
+        lanes: indices of the restarts that are advanced, (A,).
+        climbing: their climbs as they are now, (A,).
+        unfinished: whether each restart has neither converged, used up its iterations nor failed, (R,).
+        given_up: whether each restart was given up for better ones, (R,).
     """
 
     everyone: Climb
@@ -130,7 +130,7 @@ class Race(NamedTuple):
     given_up: np.ndarray
 
     def together(self) -> Climb:
-        """All climbs as they are now, (R,)."""
+        """The climbs of all restarts as they are now, (R,)."""
         if len(self.lanes) == len(self.unfinished):
             return self.climbing
         return _put(self.everyone, self.climbing, jnp.asarray(self.lanes))
@@ -147,10 +147,11 @@ def climb_all(
     max_iter: int,
     progress: Progress,
 ) -> Outcome:
-    """Climb in compiled blocks; at each stage the best go on, gathered into a smaller stack.
+    """The results of all restarts, climbed in compiled blocks; at each stage the best go on in a smaller stack.
 
-    Stages fall at fixed iterations and leave stacks of fixed size: neither the clock nor the data decide what is
-    climbed or compiled. A climb that has ended stays a candidate for nothing.
+    Stages come after fixed numbers of iterations and leave stacks of fixed size, so that neither the clock nor the data
+    decide what is climbed or compiled. A climb that has ended costs nothing more, and is still compared with the others
+    when the best is chosen.
     """
 
     def judge(climbs: Climb) -> tuple[FitResult, np.ndarray]:
@@ -184,7 +185,7 @@ def climb_all(
 
 
 def _snapshot(race: Race, least_gain: float, max_iter: int) -> Snapshot:
-    """What there is to tell of the restarts that climb; `least_gain` is where they stop."""
+    """The figures for a progress bar, over the restarts that climb, which stop where `least_gain` remains."""
     info, alive = jax.device_get(race.climbing.info), race.unfinished[race.lanes]
     gain = float(np.max(info.gain, where=alive, initial=-np.inf))
     return Snapshot(
@@ -198,16 +199,16 @@ def _snapshot(race: Race, least_gain: float, max_iter: int) -> Snapshot:
 
 
 def _narrow(race: Race, judge: Callable[[Climb], tuple[FitResult, np.ndarray]], n_kept: int) -> Race:
-    """Give up all unfinished restarts but those among the best `n_kept`."""
+    """The race after all unfinished restarts are given up but those among the best `n_kept`."""
     everyone = race.together()
     lanes = _ranked(*judge(everyone), race.given_up)[:n_kept]
     return _with_lanes(race._replace(everyone=everyone, given_up=race.unfinished), lanes)
 
 
 def _relent(race: Race, judge: Callable[[Climb], tuple[FitResult, np.ndarray]]) -> Race:
-    """Where all that went on came to a worse end than some given up are at, go on with the best of those.
+    """The race, resumed with the best of those given up if all that went on ended worse: collapsed, or not finite.
 
-    A short run that heads for a singularity has the highest objective of all, just before it collapses.
+    A short run that is about to collapse into a singularity has the highest objective of all, and so is kept.
     """
     everyone = race.together()
     fits, collapses = judge(everyone)
@@ -225,19 +226,19 @@ def _with_lanes(race: Race, lanes: np.ndarray) -> Race:
 
 
 def _ranked(fits: FitResult, collapses: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Restarts from best to worst: finite before not, then the least collapsed, then the highest objective."""
+    """Indices of restarts from best to worst: those not `last`, finite, least collapsed, of highest objective first."""
     failed = fits.status == Status.NONFINITE
     objective = np.where(failed, -np.inf, fits.objective)
     return np.lexsort((-objective, collapses, failed, last))
 
 
 def together(outcomes: list[Outcome]) -> Outcome:
-    """What restarts came to that climbed one after another."""
+    """The results of restarts that climbed one after another, as of one stack."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outcomes)
 
 
 def choose(outcome: Outcome) -> tuple[FitResult, Restarts]:
-    """The best restart, of those not given up; see `_ranked`."""
+    """The fit of the best restart that was not given up, and the ends of all restarts."""
     fits = outcome.fits
     ran_out = fits.status == Status.MAX_ITER
     status = np.where(outcome.interrupted & ran_out, Status.INTERRUPTED, fits.status)

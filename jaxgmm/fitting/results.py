@@ -1,4 +1,4 @@
-"""What a fit came to: its status, its mixture, its restarts."""
+"""Results of a fit: its status, its mixture, its restarts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Status(enum.IntEnum):
 
 
 FAILED = (Status.NONFINITE, Status.COLLAPSED)
-"""Ends that leave no mixture to rely on."""
+"""Statuses of a fit whose mixture is not to be used."""
 
 
 class Restarts(NamedTuple):
-    """What became of each restart of a fit.
+    """The ends of all restarts of a fit.
 
     Attributes:
         objective: final objective, (R,).
@@ -58,10 +58,10 @@ class FitResult(NamedTuple):
         log_likelihood: total log-likelihood Σ wᵢ log p(xᵢ) of that mixture, ().
         objective: log-likelihood plus log-prior, ().
         n_iter: iterations, ().
-        n_passes: passes over the data; what EM and line searches are compared by, ().
+        n_passes: passes over the data, ().
         status: a `Status` from `fit`; from `run` an int32 array of one, (), which may be traced.
         history: objective after each iteration, NaN past the end, (max_iter,).
-        restarts: what became of each restart; None from `run`.
+        restarts: the ends of all restarts; None from `run`.
         feature_names: names of the columns, where `fit` was given a table that has them; static.
     """
 

@@ -109,7 +109,7 @@ _SLOTS_WORK = 1 << 24
 
 
 def _slots(key: Array, counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
-    """Components to compile for: the most that will be asked for, or 0 to compile for each K."""
+    """The number of components to compile for: the largest K of the grid, or 0 to compile for each K."""
     possible = [count for count in counts if count <= np.count_nonzero(weights)]
     most = max(possible, default=0)
     work = x.shape[0] * most * x.shape[1] ** 2
@@ -155,16 +155,17 @@ def _candidate(
 
 
 def _model(family: Family, n_components: int, n_features: int) -> Family:
-    """The first of the families that are one model with this one."""
+    """The family itself, or "full" where both are one model for such K and D."""
     if n_features == 1 and family in (DIAG, SPHERICAL) or n_components == 1 and family == TIED:
         return FULL
     return family
 
 
 def _agreement(result: FitResult, least_gain: float) -> tuple[int, int]:
-    """How many starts climbed to an end, and how many of those to the best objective.
+    """The number of starts that climbed to an end, and of those that reached the best objective.
 
-    A climb ends where it expects less than `least_gain`, by an estimate that the last iterations may mislead.
+    A climb ends where it expects less than `least_gain`. The estimate may be wrong, so objectives within ten times that
+    count as equal.
     """
     assert result.restarts is not None
     objective, status = np.asarray(result.restarts.objective), np.asarray(result.restarts.status)

@@ -41,10 +41,10 @@ def m_step(
     columns, there is no maximum: an error says so, and under a trace that covariance is NaN.
 
     Args:
-        moments: in the family's statistic, or one that holds more.
+        moments: moments with the scatter that the family needs, or more.
         covariance_type: a name or a family.
         prior: `Ridge`, or None for maximum likelihood.
-        previous: the mixture before, whose empty components stay as they were.
+        previous: the mixture before the step, from which components without mass are taken.
 
     Returns:
         The mixture.
@@ -75,7 +75,7 @@ def _m_step(moments: Moments, family: Any, prior: Any, previous: Mixture | None)
 
 
 def maximise(moments: Moments, family: Any, penalty: Penalty, previous: Mixture | None = None) -> Mixture:
-    """The M-step under a prepared prior; see `m_step`."""
+    """The mixture after an M-step under a prepared prior; see `m_step`."""
     n_components, n_features = moments.mean.shape
     mass = moments.mass
     chex.assert_shape(mass, (n_components,))
@@ -106,7 +106,7 @@ def from_responsibilities(
     covariance_type: Any = "full",
     prior: Any = None,
 ) -> Mixture:
-    """One M-step from responsibilities; with rows of a one-hot matrix, the mixture of labelled rows.
+    """The mixture after one M-step from responsibilities; from a one-hot matrix, that of labelled rows.
 
     Args:
         x: rows, (N, D).
@@ -120,7 +120,7 @@ def from_responsibilities(
         to rounding.
 
     Raises:
-        TypeError: if x, resp or the weights hold no real numbers, or the prior is none.
+        TypeError: if x, resp or the weights hold no real numbers, or `prior` is no prior.
         ValueError: if shapes do not match, the family is not known, or, where they are concrete, values are not
             finite or overflow when squared, responsibilities or weights are bad, rows fewer than components, or a
             covariance is singular to rounding (fewer rows than columns, or a column that is constant in the
@@ -149,13 +149,13 @@ def _labelled(data: Rows, resp: Array, family: Any, prior: Any) -> tuple[Mixture
 
 @functools.partial(jax.jit, static_argnums=2)
 def labelled_mixture(data: Rows, resp: Array, family: Any, prior: Any) -> Mixture:
-    """One M-step from given responsibilities (N, K), under a settled prior; see `from_responsibilities`."""
+    """The mixture after one M-step from responsibilities (N, K), under a prior that `settle` has prepared."""
     columns = data.columns()
     return maximise(labelled_moments(data, resp, columns.mean, family.statistic), family, prepare(prior, columns))
 
 
 def labelled_moments(data: Rows, resp: Array, centre: Array, statistic: Statistic) -> Moments:
-    """Moments of rows under given responsibilities (N, K), gathered about a centre."""
+    """Moments of rows under given responsibilities (N, K), summed about a centre."""
 
     def chunk(x: Array, weights: Array, resp: Array) -> Moments:
         points, masses = in_place(x, weights, centre)

@@ -1,7 +1,7 @@
-"""Whether a fit is what its own passes say: the winner is visited once more, in NumPy.
+"""Verification of a fit: one more E-step in NumPy, compared with what the compiled passes found.
 
-A compiler that miscomputes a product makes a fit that is wrong without a word (jax issue 39103). NumPy in float64 on
-the host shares neither the compiler nor the arithmetic, and has nothing to compile.
+A compiler that miscomputes a product makes a fit that is wrong without an error (jax issue 39103). NumPy in float64
+on the host shares neither the compiler nor the arithmetic, and has nothing to compile.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ _BAD_RELEASES = ("0.10.2",)
 """Releases of jaxlib whose compiler for CPUs miscomputes products of small matrices with many rows."""
 
 _FREE_WORK = 1 << 26
-"""Multiplications that NumPy may always spend: a few hundredths of a second."""
+"""Multiplications that the check may always take: a few hundredths of a second."""
 
 _SHARE = 500
-"""NumPy spends at most one multiplication in so many of the fit's, each of which takes it some ten times as long."""
+"""The check may take one multiplication for this many of the fit's; in NumPy each takes some ten times as long."""
 
 _FEWEST_ROWS = 1024
-"""Rows that are looked at in any case."""
+"""The number of rows that are checked in any case."""
 
 _LEAST_GAIN = 1e-2
-"""Gain of one EM step, in nats per unit weight, up to which an estimate of what remains may be off."""
+"""The gain of an EM step, in nats per unit weight, that a converged fit may leave since `tol` is an estimate."""
 
 
 def verified(
     algorithm: Any, climb: Callable[[Rows, Any], tuple[Outcome, Any]], data: Rows, starts: Any, tol: float
 ) -> tuple[Outcome, Any]:
-    """What `climb(data, starts)` gives, once NumPy has found nothing wrong with the best of it.
+    """The result of `climb(data, starts)`, if NumPy finds nothing wrong with its best fit.
 
-    Else the climbs are made again, one after another, by whitened residuals alone.
+    Else the climbs are repeated, one after another, by whitened residuals alone.
 
     Raises:
-        RuntimeError: if NumPy finds that wrong too.
+        RuntimeError: if NumPy finds that result wrong too.
     """
     outcome, penalty = climb(data, starts)
     fault = _fault(algorithm, outcome, data, tol)
@@ -88,18 +88,18 @@ def warn_of_compiler() -> None:
 
 
 def disagreement(algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane_passes: int) -> str | None:
-    """What NumPy finds wrong with a fit, or None.
+    """A sentence on what NumPy finds wrong with a fit, or None.
 
-    Its log-likelihood must be that of its mixture, to rounding; and where it says that it converged, an EM step must
-    find next to nothing to gain in weights and means, which no prior on covariances moves. Where the rows are too many
-    for NumPy, the question is put to the fit's own pass again, with weights of zero for all but some rows.
+    The fit's log-likelihood must be that of its mixture, to rounding; and if it converged, an EM step must gain next to
+    nothing in weights and means, which no prior on covariances moves. Where there are too many rows for NumPy, a
+    compiled pass with weights of 0 for all but some rows is checked in its place.
 
     Args:
-        algorithm: what made the fit. One that sees the rows under another mixture than the state's has a `surrogate`.
+        algorithm: the algorithm of the fit. If it visits rows with another mixture than the state's, its `surrogate` gives it.
         fitted: the fit, in the data's units.
-        data: its rows.
+        data: the rows of the fit.
         tol: its tolerance, in nats per unit weight.
-        lane_passes: passes over the data that all starts have taken together.
+        lane_passes: passes over the data by all starts together.
     """
     surrogate = getattr(algorithm, "surrogate", lambda mixture: mixture)(fitted.mixture)
     mixture, weights_held = to_host(surrogate), np.exp(np.asarray(fitted.mixture.log_weights, np.float64))
@@ -146,7 +146,7 @@ def _pass(mixture: Mixture, data: Rows) -> tuple[Moments, Any]:
 
 
 def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: Whitening) -> float:
-    """What NumPy's weights and means gain in Q over others, in nats: Σ N_k [log N_k/N'_k + ½‖L_k⁻¹(m_k − m'_k)‖²]."""
+    """The gain in Q of NumPy's weights and means over others, in nats: Σ N_k [log N_k/N'_k + ½‖L_k⁻¹(m_k − m'_k)‖²]."""
     with np.errstate(all="ignore"):
         ratio = np.log(seen.mass / seen.mass.sum()) - np.log(mass / mass.sum())
         of_weights = np.where(seen.mass > 0, seen.mass * ratio, 0.0).sum()
@@ -155,7 +155,7 @@ def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: Whitenin
 
 
 def _rounding(seen: Visit, mass: float, dtype: Any) -> float:
-    """What rounding explains of a difference between two log-likelihoods, in nats per unit weight."""
+    """The difference between two log-likelihoods that rounding explains, in nats per unit weight."""
     eps = float(jnp.finfo(dtype).eps)
     # The features' own bound, twice; that of residuals, with room for its constants; and the sum's.
     features = 2e-9 if eps < 1e-10 else 4e-3

@@ -1,4 +1,4 @@
-"""The E-step of a fit's winner in NumPy, by whitened residuals in float64."""
+"""The E-step of a mixture in NumPy, by whitened residuals in float64."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.mixture import Mixture
 
 _BLOCK = 1 << 18
-"""Numbers in NumPy's largest temporary."""
+"""The most numbers in a temporary array."""
 
 
 class Visit(NamedTuple):
-    """A mixture as NumPy sees it.
+    """The results of an E-step; K counts components of positive weight.
 
     Attributes:
-        mass: N_k of the components that are there, (K,).
-        mean: of their rows, (K, D).
+        mass: masses N_k, (K,).
+        mean: weighted means of the rows, (K, D).
         log_likelihood: Σ wᵢ log p(xᵢ).
-        noise: what rounding of whitened residuals in the fit's dtype can make of that sum.
+        noise: the error of that sum that rounding of whitened residuals in the fit's dtype can cause.
     """
 
     mass: np.ndarray
@@ -32,7 +32,7 @@ class Visit(NamedTuple):
 
 
 class Whitening(NamedTuple):
-    """Components that are there, on the host in float64.
+    """The components of positive weight, on the host in float64.
 
     Attributes:
         log_weights: (K,).
@@ -83,7 +83,7 @@ def visit(whitening: Whitening, x: np.ndarray, chosen: np.ndarray, weights: np.n
 
 
 def whitening_of(mixture: Mixture) -> Whitening:
-    """The components of a mixture with NumPy leaves that are there."""
+    """The `Whitening` of a mixture with NumPy leaves."""
     held = np.isfinite(np.asarray(mixture.log_weights))
     n_components, n_features = mixture.means.shape
     inverse = inverse_factors(mixture.covs, n_features)

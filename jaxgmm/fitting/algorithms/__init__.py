@@ -1,1 +1,1 @@
-"""Algorithms: ways to climb the objective."""
+"""Algorithms that climb the objective: EM, accelerated EM, gradient ascent."""

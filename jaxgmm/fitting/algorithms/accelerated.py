@@ -16,14 +16,14 @@ from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.numerics.linalg import finite, product
 
 _FLATTEST = 1e-8
-"""Curvature along a step, against the complete data's, from which on the step tells of the objective's shape."""
+"""The least curvature along a step, relative to that of the complete data, at which the step is used."""
 
 _LATEST = 3
-"""Steps of which none may have curved upwards where the gain that remains is to be estimated."""
+"""The gain that remains is estimated only if the objective curved upwards along none of this many last steps."""
 
 
 class AcceleratedState(NamedTuple):
-    """What `Accelerated` carries.
+    """The state of `Accelerated` between two steps.
 
     Attributes:
         best: the best mixture so far.
@@ -32,7 +32,7 @@ class AcceleratedState(NamedTuple):
         safe: whether the proposal is an EM step from the best, ().
         points: coordinates of earlier visits, oldest first, (order, P).
         residuals: F(point) − point for the EM map F, (order, P).
-        count: how many of them there are, ().
+        count: how many earlier visits are held, ().
     """
 
     best: Visit
@@ -88,7 +88,7 @@ class Accelerated:
         return AcceleratedState(best, lowest, mixture, safe, empty, empty, count), info
 
     def step(self, state: AcceleratedState, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
-        """Visit the proposal, keep the better, propose anew: one pass."""
+        """The state after one pass: the proposal is visited, the better mixture kept, and a new one proposed."""
         seen, best = self.algorithm.visit(state.proposal, data, penalty), state.best
         begun = state.highest > -jnp.inf
         sound = finite((seen.objective, seen.mass, seen.image.means, seen.image.covs))
@@ -120,7 +120,7 @@ def extrapolate(
         best: the best mixture, with its residual f.
         points: earlier visits θ_j, oldest first, (m, P).
         residuals: their residuals f_j, (m, P).
-        count: how many of them there are, ().
+        count: how many earlier visits are held, ().
         penalty: the prior.
     """
     order = points.shape[0]
@@ -153,7 +153,7 @@ def extrapolate(
 
 
 def complete_information(best: Visit, penalty: Penalty) -> Any:
-    """V ↦ I_c v in coordinates at the best mixture: the Hessian there of the gain in Q, taken from it."""
+    """The map v ↦ I_c v at the best mixture, where I_c is the Hessian of the gain in Q with respect to coordinates."""
     mixture, mass = best.mixture, best.mass
 
     def gain(direction: Array) -> Array:
@@ -170,7 +170,7 @@ def coordinates(mixture: Mixture) -> Array:
 
 
 def displaced(mixture: Mixture, direction: Array, image: Mixture) -> Mixture:
-    """The mixture moved along a direction (P,) of coordinates; components absent from the image are as in it."""
+    """The mixture moved by a vector (P,) of coordinates; components of weight 0 in `image` are taken from there."""
     held = image.log_weights > -jnp.inf
     moved = _displaced(mixture, direction)
     log_weights = nn.log_softmax(jnp.where(held, moved.log_weights, -jnp.inf))
@@ -200,7 +200,7 @@ def _residual(visit: Visit) -> Array:
 
 
 def _present(image: Mixture) -> Array:
-    """Which coordinates belong to components that are there, (P,)."""
+    """Whether each coordinate belongs to a component of positive weight, (P,)."""
     held = image.log_weights > -jnp.inf
     n_scales = image.family.pack(image.covs).shape
     per_covariance = held if n_scales[0] == held.shape[0] else jnp.ones(n_scales[:1], bool)
@@ -209,7 +209,7 @@ def _present(image: Mixture) -> Array:
 
 
 def _append(rows: Array, row: Array) -> Array:
-    """Rows less the first, then one more."""
+    """The rows without the first, and with one more at the end."""
     return jnp.concatenate([rows[1:], row[None]])
 
 

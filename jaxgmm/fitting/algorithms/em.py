@@ -1,4 +1,4 @@
-"""Expectation-maximisation, as an algorithm that climbs."""
+"""Expectation-maximisation."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Penalty
 
 WINDOW = 10
-"""Steps over which the decay of the gain is measured."""
+"""The number of steps over which the decay of the gain is measured."""
 
 
 class Visit(NamedTuple):
-    """A mixture on which a pass was spent, and what the pass told.
+    """A mixture, and the results of one pass over the data with it.
 
     Attributes:
         mixture: the mixture.
-        mass: of its components, N_k, (K,).
-        log_likelihood: of the mixture, ().
-        objective: log-likelihood plus log-prior, ().
-        image: where an EM step goes from it.
-        gain: what that step gains in Q beyond rounding, and so in the objective at the least, ().
+        mass: masses N_k of its components, (K,).
+        log_likelihood: its log-likelihood, ().
+        objective: its log-likelihood plus log-prior, ().
+        image: the mixture after an EM step from it.
+        gain: how much that step gains in Q beyond rounding, a lower bound of its gain in the objective, ().
     """
 
     mixture: Mixture
@@ -39,13 +39,13 @@ class Visit(NamedTuple):
 
 
 class EMState(NamedTuple):
-    """What EM carries.
+    """The state of `EM` between two steps.
 
     Attributes:
         mixture: the mixture that was visited last.
-        log_likelihood: of it, (); NaN before the first step.
-        image: where its M-step led, to be visited next.
-        gains: the M-steps' gains in Q, of the last `WINDOW` steps, oldest first, (WINDOW,).
+        log_likelihood: its log-likelihood, (); NaN before the first step.
+        image: the result of its M-step, to be visited next.
+        gains: gains in Q of the last `WINDOW` M-steps, oldest first, (WINDOW,).
     """
 
     mixture: Mixture
@@ -65,23 +65,23 @@ class EM:
     """
 
     takes_spares: ClassVar[bool] = True
-    """Components with log-weight −∞ may stand by: they stay as they are."""
+    """A start may have components of weight 0: EM leaves them as they are."""
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
-        """No pass: the first step visits the start."""
+        """The state at the start, by no pass: the first step visits the start."""
         info = unvisited(mixture.means.dtype)
         gains = jnp.full((WINDOW,), jnp.nan, mixture.means.dtype)
         return EMState(mixture, info.objective, mixture, gains), info
 
     def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
-        """E, then M."""
+        """The state after an E-step and an M-step: one pass."""
         seen = self.visit(state.image, data, penalty)
         gains = jnp.concatenate([state.gains[1:], seen.gain[None]])
         state = EMState(seen.mixture, seen.log_likelihood, seen.image, gains)
         return state, Info(seen.objective, _remaining(gains), jnp.ones((), jnp.int32))
 
     def visit(self, mixture: Mixture, data: Any, penalty: Penalty) -> Visit:
-        """The E-step of a mixture, then the M-step: one pass."""
+        """The results of an E-step at a mixture and the M-step from there: one pass."""
         moments, log_likelihood = data.moments(mixture, mixture.family.statistic)
         image = maximise(moments, mixture.family, penalty, mixture)
         gain = gain_in_q(mixture, image, moments.mass, penalty, rounding_of(mixture))
@@ -89,21 +89,21 @@ class EM:
 
 
 def unvisited(dtype: Any) -> Info:
-    """What an algorithm reports whose first step visits the start."""
+    """The `Info` of an algorithm that has not visited the start yet."""
     return Info(jnp.full((), jnp.nan, dtype), jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32))
 
 
 def gain_in_q(old: Mixture, new: Mixture, mass: Array, penalty: Penalty, rounding: float = 0.0) -> Array:
-    """Q(new) − Q(old), prior included, for new the M-step's answer to old's moments, ().
+    """Q(new) − Q(old), prior included, where new is the M-step's result from old's moments, ().
 
     Σ_k N_k [log π'_k/π_k + ½‖L_k⁻¹(μ'_k − μ_k)‖²] + Σ_j (N_j + λ) KL(N(0, Σ'_j) ‖ N(0, Σ_j)), j over the
     distinct covariances: the divergence from old to new, since the complete-data model is an
     exponential family.
 
-    Each term is a square, and where `rounding` is not 0, what errors of that relative size make of it is left out: of
-    π_k, of μ_k against its deviations, and of Σ_k against its columns' deviations. In coordinates that L_k⁻¹ makes
-    white they are as much larger as Σ_k is badly conditioned there, and no more: what goes on in other directions,
-    and in other components, is told to the last digit.
+    Where `rounding` is not 0, each term is reduced by what errors of that relative size contribute to it: errors in
+    π_k, in μ_k relative to the standard deviations, and in Σ_k relative to those of its columns. In the coordinates
+    whitened by L_k⁻¹ these errors are larger only in directions in which Σ_k is badly conditioned; gains in other
+    directions, and of other components, are kept to the last digit.
     """
     held = mass > 0
     log_ratio = jnp.where(held, old.log_weights, 0.0) - jnp.where(held, new.log_weights, 0.0)
@@ -121,23 +121,23 @@ def gain_in_q(old: Mixture, new: Mixture, mass: Array, penalty: Penalty, roundin
 
 
 def _error_of_means(mixture: Mixture, rounding: float) -> Array:
-    """Squares of L_k⁻¹ δ, (K, D), for means off by δ, a share of their deviations and of their own size."""
+    """Squares of L_k⁻¹ δ, (K, D), for errors δ in means, relative to their size and to the standard deviations."""
     covs, spacing = mixture.covs, float(jnp.finfo(mixture.means.dtype).eps) * mixture.means
     return rounding**2 * covs.whitened_variances(covs.deviations()) + covs.whitened_variances(spacing)
 
 
 def rounding_of(mixture: Mixture) -> float:
-    """Relative error of a mixture's parameters that rounding in an EM step makes.
+    """The relative error in a mixture's parameters from rounding in one EM step.
 
     Measured at fixed points in float32, of 2 to 300 columns and 20 to 200,000 rows with correlations up to 0.999999:
     entries of L⁻¹(Σ' − Σ)L⁻ᵀ are off by no more than 1 to 11 eps, about √D/2 and more, where their columns
-    have a condition of 1. Twice that and more is taken.
+    have a condition of 1. More than twice that is returned.
     """
     return max(4.0, 2 * mixture.n_features**0.5) * float(jnp.finfo(mixture.means.dtype).eps)
 
 
 def rounding_gain(mixture: Mixture, mass: Array) -> Array:
-    """Gains in Q that rounding alone makes, (): what `gain_in_q` leaves out, all its terms together."""
+    """The gain in Q that rounding alone can cause, (): the sum of what `gain_in_q` leaves out."""
     rounding = rounding_of(mixture)
     error = rounding * mixture.covs.whitened_variances(mixture.covs.deviations())
     square = 0.25 * jnp.sum(error, axis=-1) ** 2
@@ -148,10 +148,10 @@ def rounding_gain(mixture: Mixture, mass: Array) -> Array:
 
 
 def _remaining(gains: Array) -> Array:
-    """The gain that remains, the last step's included, (); none where the last step gained nothing but rounding.
+    """The gain that remains, the last step's included, (); 0 where the last step gained nothing beyond rounding.
 
-    From the slower of two decays, over the window and over the last step: early steps shed what is fast,
-    and say little of what is slow.
+    It is extrapolated from the slower of two decays, over the window and over the last step: early steps remove
+    errors that decay fast, and say little of those that decay slowly.
     """
     last = gains[-1]
     steps = jnp.sum(jnp.isfinite(gains)) - 1

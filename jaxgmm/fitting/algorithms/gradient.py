@@ -19,16 +19,16 @@ from jaxgmm.model.units import Units, units_of
 from jaxgmm.probability.likelihood import data_log_likelihood
 
 WINDOW = 10
-"""Iterations over which the objective must have settled."""
+"""The number of iterations over which the objective must have settled."""
 
 
 class GradientState(NamedTuple):
-    """What `Gradient` carries.
+    """The state of `Gradient` between two steps.
 
     Attributes:
         mixture: the current mixture, in the data's units.
         log_likelihood: of the mixture, ().
-        params: its unconstrained coordinates, in scaled columns.
+        params: the mixture's unconstrained coordinates, in scaled columns.
         optimizer: the Optax optimiser's state.
         loss: minus the objective per unit weight, ().
         gradient: of the loss, in `params`' coordinates.
@@ -52,9 +52,10 @@ class Gradient:
     The loss is minus the objective per unit weight, so that a learning rate means the same for any N.
     Value and gradient come from one pass over the data, by Fisher's identity. The gain that remains is
     taken to be the larger of two: by how much the objective still moved over ten iterations, and half
-    of what the last step promised to first order (for L-BFGS the Newton decrement). Where the optimiser stood still
-    (gradients that accumulate, a learning rate of 0) half the squared gradient stands for the promise, and the
-    iteration is none of the ten. An estimate: Adam with a tiny learning rate makes both small anywhere.
+    of what the last step promised to first order (for L-BFGS the Newton decrement). Where the optimiser did not move
+    (it accumulates gradients, or the learning rate is 0), half the squared gradient takes the place of that promise,
+    and the iteration does not count among the ten. This is an estimate: with a tiny learning rate Adam makes both
+    small anywhere.
 
     Attributes:
         optimizer: any `optax.GradientTransformation`, `optax.lbfgs()` included. Static by identity: build
@@ -64,13 +65,13 @@ class Gradient:
     """
 
     takes_spares: ClassVar[bool] = False
-    """A log-weight of −∞ has no finite coordinates."""
+    """A start may not have components of weight 0: a log-weight of −∞ has no finite coordinates."""
 
     optimizer: Any = dataclasses.field(metadata={"static": True})
     hyperparams: Mapping[str, Any] | None = None
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[GradientState, Info]:
-        """One pass at the start."""
+        """The state at the start, by one pass."""
         params = unconstrain(units_of(penalty.columns, mixture.family).standardise(mixture))
         optimizer = self.optimizer.init(params)
         if self.hyperparams is not None:
@@ -80,7 +81,7 @@ class Gradient:
         return self._report(params, optimizer, loss, gradient, losses, jnp.inf, jnp.ones((), jnp.int32), penalty)
 
     def step(self, state: GradientState, data: Any, penalty: Penalty) -> tuple[GradientState, Info]:
-        """One update of the optimiser; a line search takes as many passes as it needs."""
+        """The state after one update of the optimiser; a line search takes as many passes as it needs."""
         loss_of = minus_objective(data, penalty, state.params.family)
         update = optax.with_extra_args_support(self.optimizer).update
         # Optax itself relies on implicit promotion, which the caller may have forbidden.

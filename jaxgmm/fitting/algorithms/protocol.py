@@ -1,4 +1,4 @@
-"""The protocol of algorithms: ways to climb the objective."""
+"""The protocol of algorithms, which climb the objective."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxgmm.model.mixture import Mixture
 
 
 class Info(NamedTuple):
-    """What one step of an algorithm reports.
+    """The report on one step of an algorithm.
 
     Attributes:
         objective: log-likelihood plus log-prior after the step, ().
@@ -24,16 +24,17 @@ class Info(NamedTuple):
 
 
 class Algorithm(Protocol):
-    """A way to climb. State is carried, information is reported; a state has a `mixture` and its `log_likelihood`.
+    """An algorithm that climbs the objective step by step.
 
-    `init` makes a pass at the start, or none: then the first step visits the start.
+    The state is carried from step to step, `Info` is reported; a state has a `mixture` and its `log_likelihood`. `init`
+    makes a pass over the data at the start; if it makes none, the first step visits the start.
     """
 
     takes_spares: ClassVar[bool]
-    """Whether components of log-weight −∞ may stand by, and stay as they are."""
+    """Whether a start may have components of weight 0, which then stay as they are."""
 
     def init(self, mixture: Mixture, data: Any, penalty: Any) -> tuple[Any, Info]:
-        """The state at a start, and what is known of it. Without a pass here, the first step visits the start."""
+        """The state at a start, and its `Info`; NaN and ∞ there if no pass is made."""
         ...
 
     def step(self, state: Any, data: Any, penalty: Any) -> tuple[Any, Info]:

@@ -1,1 +1,1 @@
-"""Starts: the mixtures that a climb begins at."""
+"""Starts: the mixtures at which climbs begin."""

@@ -1,4 +1,4 @@
-"""Starts: pure, keyed, weighted. Draws are by inverse CDF over the weights, so padding changes none."""
+"""Random starts. Rows are drawn by the inverse CDF of their weights, so that rows of weight 0 change none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jaxgmm.model.units import units_of
 from jaxgmm.numerics.linalg import varying_as
 
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
-"""Names of the starts that need only a key."""
+"""Names of the starts that are drawn with a key."""
 
 _LLOYD_ITERATIONS = 50
 
@@ -65,7 +65,7 @@ def initialize(
         The start, in the family.
 
     Raises:
-        TypeError: if the key is not typed, x or the weights hold no real numbers, or the prior is none.
+        TypeError: if the key is not typed, x or the weights hold no real numbers, or `prior` is no prior.
         ValueError: if the method is not known, shapes do not match, or, where they are concrete, values
             are not finite or overflow when squared, weights are bad or rows fewer than components.
     """
@@ -82,10 +82,10 @@ def initialize(
 
 
 def as_method(method: Any) -> str:
-    """The name of a known start; scikit-learn writes k-means without its hyphen.
+    """The name of a start as it stands in the table; "kmeans", scikit-learn's, is "k-means".
 
     Raises:
-        ValueError: if it is not known. Where scikit-learn has the name, ours is said.
+        ValueError: if it is not known; for another name of scikit-learn's the message gives ours.
     """
     name = method.replace("kmeans", "k-means") if isinstance(method, str) else method
     if not isinstance(name, str) or name not in METHODS:
@@ -109,9 +109,9 @@ def start(
     penalty: Penalty,
     n_slots: int,
 ) -> Mixture:
-    """A start under a prepared prior, in `n_slots` components of which `n_components` are there.
+    """A start under a prepared prior, with `n_components` components and spare ones up to `n_slots`.
 
-    The others are spare, with log-weight −∞, so that one compiled program serves every K up to n_slots.
+    Spare components have log-weight −∞, so that one compiled program serves every K up to `n_slots`.
     """
     if data.x.shape[0] > draws.MOST_ROWS:
         key_rows, key = jax.random.split(key)
@@ -139,10 +139,10 @@ def start(
 
 @jax.jit
 def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: Any) -> Mixture:
-    """A mixture whose absent components (K,) are where a draw of k-means++ puts them after the others.
+    """The mixture with its `absent` components (K,) placed anew, at centres that k-means++ draws after the others.
 
-    Each takes the rows that are then nearest to it, with their mean, their covariance and their share of the mass; the
-    others stay as they are, and share what is left in proportion to their weights.
+    Each takes the rows that are then nearest to it, with their mean, their covariance and their share of the mass. The
+    other components keep their means and covariances, and share the remaining mass in proportion to their weights.
     """
     penalty = prepare(prior, data.columns())
     if data.x.shape[0] > draws.MOST_ROWS:
@@ -173,8 +173,8 @@ def _greedy_seeds(
 ) -> Array:
     """Greedy k-means++ seeds, (n_slots, D): at each step the candidate that leaves the least distance.
 
-    The first `n_components` of them are the same for any `n_slots`. Where there are centres already, `nearest` has
-    the squared distances of the rows to theirs, (N,).
+    The first `n_components` of them are the same for any `n_slots`. Where there are centres already, `nearest` holds
+    the squared distances of the rows from the nearest, (N,).
     """
     by_count = 2 + np.log(np.arange(1, n_slots + 1)).astype(int)
     n_candidates, most_candidates = jnp.asarray(by_count)[n_components - 1], int(by_count[-1])
@@ -207,7 +207,7 @@ def _greedy_seeds(
 
 
 def _lloyd(centres: Array, there: Array, data: Rows, scale: Array) -> Array:
-    """Lloyd's k-means from given centres, (K, D); a centre without rows stays."""
+    """The centres, (K, D), after Lloyd's k-means from given ones; a centre without rows stays."""
 
     def unsettled(carried: tuple[Array, Array, Array]) -> Array:
         return (carried[1] > 1e-4) & (carried[2] < _LLOYD_ITERATIONS)
@@ -232,14 +232,14 @@ def _lloyd(centres: Array, there: Array, data: Rows, scale: Array) -> Array:
 
 
 def _one_hot_nearest(x: Array, centres: Array, there: Array, scale: Array) -> Array:
-    """1 where a centre is a row's nearest, (K, C)."""
+    """The one-hot assignment of rows to their nearest centres, (K, C)."""
     distances = jnp.sum(((x.T[None] - centres[:, :, None]) / scale[None, :, None]) ** 2, axis=1)
     distances = jnp.where(there[:, None], distances, jnp.inf)
     return jax.nn.one_hot(jnp.argmin(distances, axis=0), centres.shape[0], axis=0, dtype=x.dtype)
 
 
 def _about_centres(centres: Array, there: Array, data: Rows, scale: Array, family: Family, penalty: Penalty) -> Mixture:
-    """An M-step with each row at its nearest centre.
+    """The result of an M-step with each row assigned to its nearest centre.
 
     Every covariance also sees D + 1 pseudo-rows of the variance within clusters, and at least 1e-4 of the
     columns', so that a cluster of few rows does not start collapsed.

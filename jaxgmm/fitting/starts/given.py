@@ -23,7 +23,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units, to_host
 
 _VALUES = 1 << 22
-"""Numbers, rows times components times columns, that a block holds."""
+"""The most numbers in a block of rows: rows times components times columns."""
 
 
 def given_start(
@@ -39,7 +39,7 @@ def given_start(
 ) -> Mixture:
     """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1.
 
-    Components of a mixture that have no rows here would never have any: they are placed anew, with a warning.
+    Components of a mixture that have no rows among these would never gain any: they are placed anew, with a warning.
     """
     n_features = data.n_features
     if isinstance(init, Mixture):
@@ -91,12 +91,12 @@ def _told(absent: np.ndarray) -> str:
 
 
 def rowless(mixture: Mixture, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Components that hold less than one row of average weight, (K,), by their responsibilities: in NumPy and float64.
+    """Whether each component holds less than one row of average weight, (K,), in NumPy and float64.
 
     Args:
-        mixture: with NumPy leaves, in the units of x.
+        mixture: the mixture, with NumPy leaves, in the units of x.
         x: rows, (N, D).
-        weights: of the rows, (N,).
+        weights: weights of the rows, (N,).
     """
     n_components, n_features = mixture.means.shape
     log_weights, means = np.asarray(mixture.log_weights, np.float64), np.asarray(mixture.means, np.float64)
