@@ -95,7 +95,8 @@ def disagreement(algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane
     compiled pass with weights of 0 for all but some rows is checked in its place.
 
     Args:
-        algorithm: the algorithm of the fit. If it visits rows with another mixture than the state's, its `surrogate` gives it.
+        algorithm: the algorithm of the fit. If it visits rows with another mixture than the state's, it has a
+            `surrogate` that gives that mixture.
         fitted: the fit, in the data's units.
         data: the rows of the fit.
         tol: its tolerance, in nats per unit weight.

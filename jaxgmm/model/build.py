@@ -30,11 +30,11 @@ def make_mixture(
     precisions: ArrayLike | None = None,
     covariance_type: Any = "full",
 ) -> Mixture:
-    """Build a mixture from plain arrays, and validate them.
+    """A mixture from plain arrays, which are validated.
 
     The weights come in one of three forms and the covariances in one of three. Each is taken as it is: a weight that
     would underflow keeps its log, and a factor or a precision is not made a covariance on the way, which would square
-    its condition. So a network's outputs are `logits` and `scale_tril`.
+    its condition number. Outputs of a neural network are best given as `logits` and `scale_tril`.
 
     Args:
         weights: π_k, (K,), non-negative, with sum 1.
@@ -100,7 +100,7 @@ def _assemble(
 
 
 def _log_weights(shares: Array, form: str) -> Array:
-    """Normalised log-weights; NaN where weights are none, or do not sum to 1."""
+    """Normalised log-weights; NaN where weights are invalid or do not sum to 1."""
     if form == "logits":
         return nn.log_softmax(shares)
     if form == "weights":
@@ -114,6 +114,6 @@ def _log_weights(shares: Array, form: str) -> Array:
 
 
 def _common_dtype(*values: Any) -> Any:
-    """The widest among arrays; plain lists have no say beside them."""
+    """The widest dtype among arrays; plain lists count only where there is no array."""
     arrays = [value for value in values if hasattr(value, "dtype")]
     return float_dtype(*(arrays or [np.zeros(0)]))

@@ -1,4 +1,4 @@
-"""Whether an argument is a mixture or moments, and whole."""
+"""Checks that an argument is a mixture, or moments, with leaves of the right shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxgmm.model.moments import Moments
 
 
 def check_mixtures(mixture: Any, name: str = "mixture") -> None:
-    """Ask for a mixture, or a stack of them, with leaves of the shapes that its family has.
+    """Raise unless a value is a mixture, or a stack of them, with leaves of the shapes that its family has.
 
     Raises:
         TypeError: if it is something else.
@@ -44,7 +44,7 @@ def _check_leaves(mixture: Mixture, name: str) -> None:
 
 
 def check_mixture(mixture: Any, name: str = "mixture") -> None:
-    """Ask for one mixture.
+    """Raise unless a value is one mixture.
 
     Raises:
         TypeError: if it is something else.
@@ -56,7 +56,7 @@ def check_mixture(mixture: Any, name: str = "mixture") -> None:
 
 
 def check_moments(moments: Any) -> None:
-    """Ask for moments.
+    """Raise unless a value is `Moments`.
 
     Raises:
         TypeError: if they are something else.

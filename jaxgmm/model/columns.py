@@ -9,7 +9,7 @@ from jax import Array
 
 
 class Columns(NamedTuple):
-    """What a fit knows of the columns as a whole, from one cheap pass.
+    """The mass, means and variances of all rows together, from one cheap pass.
 
     Attributes:
         mass: sum of the weights, ().
@@ -24,11 +24,11 @@ class Columns(NamedTuple):
     variance: Array
 
     def resolution(self) -> Array:
-        """Variance, (D,), below which rounding of the data in this dtype hides a spread."""
+        """The variances, (D,), below which a column's spread cannot be told from rounding of the data in this dtype."""
         info = jnp.finfo(self.mean.dtype)
         spread = jnp.sqrt(self.variance) + jnp.abs(self.mean)
         return jnp.maximum((8 * float(info.eps) * spread) ** 2, float(info.tiny))
 
     def unit(self) -> Array:
-        """Variances, (D,), with 1 in place of a constant column's, as a scaler would have it."""
+        """The variances, (D,), with 1 for a constant column."""
         return jnp.where(self.variance > self.resolution(), self.variance, 1.0)

@@ -19,7 +19,7 @@ from jaxgmm.numerics.linalg import product
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Params:
-    """A mixture in unconstrained coordinates: every real value is a valid mixture.
+    """A mixture in unconstrained coordinates, where all real values are valid.
 
     Attributes:
         logits: coordinates of log π less its mean, in an orthonormal basis of the vectors that sum to
@@ -50,7 +50,7 @@ def unconstrain(mixture: Mixture | Fitted) -> Params:
         The coordinates.
 
     Raises:
-        TypeError: if the mixture is something else.
+        TypeError: if `mixture` is neither a mixture nor a fit.
         ValueError: if it is a stack of mixtures.
     """
     mixture = as_mixture(mixture)
@@ -68,7 +68,7 @@ def _unconstrain(mixture: Mixture) -> Params:
 
 
 def constrain(params: Params) -> Mixture:
-    """The mixture that unconstrained coordinates stand for; every real value is valid.
+    """The mixture that unconstrained coordinates represent; all real values are valid.
 
     Args:
         params: the coordinates.
@@ -94,7 +94,7 @@ def _constrain(params: Params) -> Mixture:
 
 
 def log_det_jacobian(params: Params) -> Array:
-    """log|∂θ/∂params|: what a sampler adds to a log-density over θ to sample params instead.
+    """The log-determinant log|∂θ/∂params|, which a sampler of params adds to a log-density over θ.
 
     θ holds π_1 … π_{K−1}, the means, and the distinct covariances' free entries (variances where
     diagonal). The weights contribute ½ log K + Σ_k log π_k, the means nothing, a Cholesky factor

@@ -1,4 +1,4 @@
-"""A fit wherever a mixture is asked for: its mixture, once the columns of a table are those that it was fitted to."""
+"""Fits as arguments in place of mixtures, and the check that a table's columns are those of the fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgmm.model.mixture import Mixture
 
 
 class Fitted(Protocol):
-    """A fit, in place of its mixture: a `FitResult`, or a candidate of a `Selection`."""
+    """A fit as an argument in place of its mixture: a `FitResult`, or a candidate of a `Selection`."""
 
     @property
     def mixture(self) -> Mixture:
@@ -20,35 +20,35 @@ class Fitted(Protocol):
 
     @property
     def feature_names(self) -> Names | None:
-        """What the fit calls its columns, so that a table's can be asked; None where they have no names."""
+        """Names of the columns, with which a table's are compared; None where they have none."""
         ...
 
 
 _MOST = 12
-"""Names that a message lists."""
+"""The most names that a message lists."""
 
 
 def is_fit(value: Any) -> bool:
-    """Whether a value is a fit: a `FitResult`, or a candidate of a `Selection`, which has one."""
+    """Whether a value is a fit: a `FitResult`, or a candidate of a `Selection`."""
     return hasattr(type(value), "feature_names") and hasattr(type(value), "mixture")
 
 
 def names_in(fitted: Any) -> Names | None:
-    """What a fit calls its columns; None for one of an array, and for a mixture."""
+    """The names of a fit's columns; None for a fit of an array, and for a mixture."""
     return fitted.feature_names if is_fit(fitted) else None
 
 
 def as_mixture(fitted: Any, x: Any = None, name: str = "mixture") -> Mixture:
-    """One mixture, or a fit's.
+    """The mixture itself, or that of a fit.
 
     Args:
         fitted: the mixture or the fit.
-        x: what it is used with; the names of a table's columns, or of a row's, are asked.
-        name: of the argument.
+        x: the rows that it is used with; names of a table's columns, or of a row's entries, have to be those of the fit.
+        name: the name of the argument in messages.
 
     Raises:
         TypeError: if it is neither.
-        ValueError: if it is a stack of mixtures, or x has other columns than the fit, or the same in another order.
+        ValueError: if it is a stack of mixtures, or x has other columns than the fit, or another order of them.
     """
     mixture = as_mixtures(fitted, name)
     check_mixture(mixture, name)
@@ -57,7 +57,7 @@ def as_mixture(fitted: Any, x: Any = None, name: str = "mixture") -> Mixture:
 
 
 def as_mixtures(fitted: Any, name: str = "mixture") -> Mixture:
-    """A mixture or a stack of them, or a fit's.
+    """The mixture or stack of mixtures itself, or that of a fit.
 
     Raises:
         TypeError: if it is neither.
@@ -68,15 +68,15 @@ def as_mixtures(fitted: Any, name: str = "mixture") -> Mixture:
 
 
 def as_start(init: Any, x: Any) -> Any:
-    """A fit's mixture, asked as `as_mixture` asks; whatever else may be a start as it is."""
+    """The mixture of a fit, checked as by `as_mixture`; any other start as it is."""
     return as_mixture(init, x, "init") if is_fit(init) else init
 
 
 def check_names(x: Any, fitted: Names | None, name: str = "x") -> None:
-    """Ask of a table, or of a row of one, that its columns be those of a fit, in their order.
+    """Raise unless the columns of a table, or the entries of a row, have the names of a fit's, in their order.
 
     Raises:
-        ValueError: if they are others, or stand elsewhere; the remedy is shown.
+        ValueError: if names or order differ; the message shows the remedy.
     """
     names = names_of(x)
     if names is None and fitted is not None and getattr(x, "ndim", 0) == 1 and len(x) == len(fitted):
@@ -92,10 +92,10 @@ def check_names(x: Any, fitted: Names | None, name: str = "x") -> None:
 
 
 def check_same_names(p: Any, q: Any, first: str = "p", second: str = "q") -> None:
-    """Ask of two fits that they be of the same columns, in one order.
+    """Raise unless two fits are of the same columns in the same order.
 
     Raises:
-        ValueError: if both know names, and these differ.
+        ValueError: if both have names, and these differ.
     """
     here, there = names_in(p), names_in(q)
     if here is not None and there is not None and here != there:

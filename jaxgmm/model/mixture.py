@@ -79,7 +79,7 @@ class Mixture:
         return jnp.broadcast_to(matrices, (*self.means.shape, self.n_features))
 
     def __repr__(self) -> str:
-        """One line: K, D, the family and the dtype."""
+        """A line of text: K, D, the family and the dtype."""
         means = getattr(self.means, "shape", None)
         if means is None or len(means) < 2:
             return f"Mixture({type(self.means).__name__}, {self.family.name!r})"
@@ -87,12 +87,12 @@ class Mixture:
         return f"Mixture(K={means[-2]}, D={means[-1]}, {self.family.name!r}, {self.means.dtype}{stack})"
 
     def _repr_html_(self) -> str | None:
-        """A table for notebooks: weights, and each column's mean ± standard deviation."""
+        """A table for notebooks: weights, means ± standard deviations."""
         return mixture_table(self, repr(self), None)
 
 
 def mixture_table(mixture: Mixture, title: str, names: Names | None) -> str | None:
-    """A table in HTML; None where it is not a single concrete mixture."""
+    """The table of a mixture in HTML; None for a stack of mixtures, and under a trace."""
     if is_traced(mixture.means) or getattr(mixture.means, "ndim", 0) != 2:
         return None
     weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)

@@ -1,4 +1,4 @@
-"""The parts of a mixture, asked for on the host: weights, their logs or logits; covariances, factors or precisions."""
+"""Checks on the host of a mixture's parts: weights in any of their forms, means, covariances in any of theirs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgmm.numerics.factors import asymmetric
 
 
 def only_one(**forms: Any) -> tuple[str, Any]:
-    """The name and the value of the one form that is given; the others are None.
+    """The name and the value of the only form that is given; the others have to be None.
 
     Raises:
         TypeError: if none is, or more than one.
@@ -25,15 +25,15 @@ def only_one(**forms: Any) -> tuple[str, Any]:
 
 
 def sum_tolerance(dtype: Any, n_components: int) -> float:
-    """How far from 1 the sum of K weights may be that rounding alone moved."""
+    """The largest distance from 1 of a sum of K weights that rounding can explain."""
     return 100 * float(jnp.finfo(dtype).eps) * n_components + 1e-6
 
 
 def check_weights(values: np.ndarray, form: str) -> None:
-    """Ask for weights (K,), their logs, or logits.
+    """Raise unless an array holds valid weights (K,), their logs, or logits.
 
     Raises:
-        ValueError: naming the component that has none, or the sum where it is not 1.
+        ValueError: the message names the component with an invalid value, or gives the sum where it is not 1.
     """
     wide = values.astype(np.float64)
     lowest = 0.0 if form == "weights" else -np.inf
@@ -55,10 +55,10 @@ def check_weights(values: np.ndarray, form: str) -> None:
 
 
 def check_means(means: np.ndarray) -> None:
-    """Ask for finite means (K, D).
+    """Raise unless means (K, D) are finite.
 
     Raises:
-        ValueError: naming the component and the column of one that is not.
+        ValueError: the message names the component and the column of one that is not.
     """
     if not np.isfinite(means).all():
         k, d = np.argwhere(~np.isfinite(means))[0]
@@ -66,10 +66,10 @@ def check_means(means: np.ndarray) -> None:
 
 
 def check_spreads(values: np.ndarray, form: str, family: Family) -> None:
-    """Ask for covariances, factors or precisions in the family's shape.
+    """Raise unless covariances, factors or precisions, already of the family's shape, are valid.
 
     Raises:
-        ValueError: naming the component that is not positive definite, or has no factor.
+        ValueError: the message names the component whose matrix is not positive definite, or whose factor is none.
     """
     if not family.statistic.products:
         _check_positive(values, form)

@@ -1,4 +1,4 @@
-"""Units: mixtures and objectives carried between scaled columns and the user's."""
+"""Units of the columns: mixtures and objectives converted between scaled columns and the user's."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from jaxgmm.model.mixture import Mixture
 
 
 class Units(NamedTuple):
-    """x = shift + scale · z, column by column.
+    """The map from scaled columns z to the user's columns x, x = shift + scale · z.
 
     Attributes:
-        shift: (D,).
-        scale: positive, (D,); all equal for families that one common scale alone keeps.
+        shift: the x of z = 0, (D,).
+        scale: positive factors, (D,); all equal for families that do not allow columns to be scaled apart.
     """
 
     shift: Array
     scale: Array
 
     def standardise(self, mixture: Mixture) -> Mixture:
-        """A mixture of x as the mixture of z."""
+        """The mixture of z, from that of x."""
         means = (mixture.means - self.shift[None, :]) / self.scale[None, :]
         return Mixture(mixture.log_weights, means, mixture.covs.rescale(1 / self.scale), mixture.family)
 
     def restore(self, mixture: Mixture) -> Mixture:
-        """A mixture of z as the mixture of x."""
+        """The mixture of x, from that of z."""
         means = self.shift[None, :] + mixture.means * self.scale[None, :]
         return Mixture(mixture.log_weights, means, mixture.covs.rescale(self.scale), mixture.family)
 
 
 class ObjectiveUnits(NamedTuple):
-    """Log-likelihoods of scaled rows as those of the user's: the Jacobian of the scaling is taken off, in float64.
+    """The conversion, in float64, of log-likelihoods and objectives of scaled rows into those of the user's rows.
+
+    The two differ by the unit of the weights and by the log-determinant of the scaling.
 
     Attributes:
-        unit: of the weights.
-        data_shift: what the scaling adds to the log-likelihood.
-        prior_shift: what it adds to the log-prior of each distinct covariance.
+        unit: the user's weight of a row of weight 1 in the fit.
+        data_shift: the amount that scaling the rows adds to the log-likelihood.
+        prior_shift: the amount that it adds to the log-prior of each distinct covariance.
     """
 
     unit: float
@@ -51,21 +53,21 @@ class ObjectiveUnits(NamedTuple):
 
     @classmethod
     def of(cls, units: Units, weight_unit: float, weight: float, prior_mass: float) -> ObjectiveUnits:
-        """For rows of a total weight, under a prior that counts as `prior_mass` of them, in units of their weight."""
+        """The conversion for rows of total weight `weight`, under a prior of `prior_mass` pseudo-rows of the fit."""
         log_volume = float(np.sum(np.log(units.scale)))
         return cls(weight_unit, weight * log_volume, weight_unit * prior_mass * log_volume)
 
     def log_likelihood(self, value: Any) -> np.ndarray:
-        """A log-likelihood of the user's rows."""
+        """The log-likelihood of the user's rows, from that of the scaled ones."""
         return self.unit * np.asarray(value, np.float64) - self.data_shift
 
     def objective(self, value: Any, n_covariances: int) -> np.ndarray:
-        """The same with the log-prior of so many distinct covariances."""
+        """The log-likelihood plus the log-prior of `n_covariances` distinct covariances, from that of scaled rows."""
         return self.log_likelihood(value) - n_covariances * self.prior_shift
 
 
 def units_of(columns: Columns, family: Family) -> Units:
-    """The columns' means and standard deviations, or their root mean square where the family needs one."""
+    """The units in which columns have mean 0 and variance 1, the latter on average where the family needs one scale."""
     if family.scales_columns:
         return Units(columns.mean, jnp.sqrt(columns.unit()))
     mean_square = jnp.mean(columns.variance)

@@ -1,4 +1,4 @@
-"""The one table of families, and where their names are looked up."""
+"""The table of families, and the function that looks up their names."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ _CODES: dict[str, Family] = {"VVV": FULL, "EEE": TIED, "VVI": DIAG, "VII": SPHER
 
 
 def family_of(covariance_type: Any, asked: str = "covariance_type") -> Family:
-    """Look up a covariance type: a name, mclust's three-letter code, or a family itself.
+    """The family of a covariance type: of a name, of mclust's three-letter code, or of a family, itself.
 
     Args:
-        covariance_type: what to look up.
-        asked: what messages call it.
+        covariance_type: a name, a code or a family.
+        asked: the name of the argument in messages.
 
     Raises:
         ValueError: if no family has that name.

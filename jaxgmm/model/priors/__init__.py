@@ -1,1 +1,1 @@
-"""Priors: pseudo-rows and a log-density."""
+"""Priors on the covariances: pseudo-rows and a log-density."""
