@@ -6,6 +6,7 @@ Pages with code are notebooks in MyST Markdown, and every build executes them. W
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import pathlib
 import re
@@ -30,12 +31,21 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx_design",
 ]
-exclude_patterns = ["_build"]
+# Of MathJax, all but the file and the fonts that these pages load.
+unused = ("[!to]*", "tex-[!c]*", "*-full*", "output/svg*", "output/*.js")
+exclude_patterns = ["_build", *(f"mathjax/{name}" for name in unused)]
 html_theme = "furo"
 html_title = "jaxgmm"
-html_static_path = ["_static"]
+# Formulas are set by a MathJax that is copied beside the pages, so that they are read without a network. The package is
+# used for its files alone: as an extension it does not say that pages may be read in parallel.
+mathjax = importlib.resources.files("sphinx-mathjax-offline") / "static"
+html_static_path = ["_static", str(mathjax)]
+mathjax_path = "mathjax/tex-chtml.js"
+mathjax3_config = {"options": {"enableMenu": False}}  # Its menu loads the files that are left out.
 html_css_files = ["figures.css"]
 html_copy_source = False
 
@@ -127,7 +137,7 @@ def public_type(app: Sphinx, env: Any, node: pending_xref, contnode: nodes.Node)
 
 
 def setup(app: Sphinx) -> None:
-    """Sphinx's door."""
+    """Registers the above: Sphinx calls this function."""
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-process-signature", read_signature)
     app.add_transform(LinkNames)

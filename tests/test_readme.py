@@ -29,3 +29,13 @@ def test_both_commands_are_in_the_readme():
     assert "pip install -e '.[experiments]' && python -m experiments.em_vs_gradient" in text
     assert "pip install -e '.[dev]' && pytest" in text
     assert len(BLOCKS) >= 2
+
+
+def test_the_readme_is_short_and_its_links_are_there():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links and not [link for link in links if not (ROOT / link.partition("#")[0]).is_file()]
+    for page, _, place in (link.partition("#") for link in links):
+        titles = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), flags=re.M) if place else []
+        assert not place or place in [title.lower().replace(" ", "-") for title in titles], (page, place)
