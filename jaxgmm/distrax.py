@@ -28,6 +28,12 @@ class GaussianMixture(distrax.Distribution):
 
     Attributes:
         mixture: the mixture.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.distrax.to_distribution(mixture)
+        >>> distribution.log_prob(np.zeros((100, 2))).shape
+        (100,)
     """
 
     def __init__(self, mixture: Mixture) -> None:
@@ -102,6 +108,12 @@ def to_distribution(mixture: Mixture | Fitted) -> GaussianMixture:
 
     Raises:
         TypeError: if `mixture` is something else.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.distrax.to_distribution(mixture)
+        >>> tuple(distribution.event_shape), tuple(distribution.batch_shape)
+        ((2,), ())
     """
     return GaussianMixture(as_mixtures(mixture))
 
@@ -122,6 +134,13 @@ def from_distribution(distribution: distrax.Distribution, *, covariance_type: An
     Raises:
         TypeError: if the distribution, or a component, is of another kind.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.distrax.to_distribution(mixture)
+        >>> print(jaxgmm.distrax.from_distribution(distribution).means)
+        [[0. 0.]
+         [4. 4.]]
     """
     return distributions.unwrap(distribution, GaussianMixture, distrax.MixtureSameFamily, _parts, covariance_type)
 

@@ -32,12 +32,29 @@ Parts = tuple[Any, Any, Dense | Diagonal]
 
 
 def batch_shape(mixture: Mixture) -> tuple[int, ...]:
-    """B, the axes that the mixture is stacked along."""
+    """B, the axes that the mixture is stacked along.
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
+        >>> distributions.batch_shape(stack)
+        (3,)
+    """
     return mixture.means.shape[:-2]
 
 
 def chosen(mixture: Mixture, index: Any) -> Mixture:
-    """Some of a stack's mixtures, indexed as an array of shape B is."""
+    """Some of a stack's mixtures, indexed as an array of shape B is.
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
+        >>> print(distributions.chosen(stack, 1).means)
+        [[1. 1.]
+         [5. 5.]]
+    """
     batch = batch_shape(mixture)
     places = np.arange(math.prod(batch)).reshape(batch)
     # NumPy minds an index that is out of bounds, which JAX would clip.
@@ -46,7 +63,15 @@ def chosen(mixture: Mixture, index: Any) -> Mixture:
 
 
 def log_prob(mixture: Mixture, x: Any) -> Array:
-    """Log-densities of rows x (..., *B, D), or broadcast to that: (..., *B)."""
+    """Log-densities of rows x (..., *B, D), or broadcast to that: (..., *B).
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
+        >>> distributions.log_prob(stack, jnp.zeros((100, 1, 2))).shape
+        (100, 3)
+    """
     batch = batch_shape(mixture)
     if not batch:
         return density.log_prob(mixture, x)
@@ -62,6 +87,13 @@ def draw(seed: Any, mixture: Mixture, shape: tuple[int, ...]) -> Array:
         seed: a key, typed or raw, or an integer.
         mixture: the mixture.
         shape: how many.
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
+        >>> distributions.draw(0, stack, (100,)).shape
+        (100, 3, 2)
     """
     if isinstance(seed, int | np.integer):
         seed = jax.random.key(int(seed))
@@ -77,7 +109,16 @@ def draw(seed: Any, mixture: Mixture, shape: tuple[int, ...]) -> Array:
 
 
 def moments(mixture: Mixture) -> tuple[Array, Array]:
-    """Means, (*B, D), and covariances, (*B, D, D), of whole mixtures."""
+    """Means, (*B, D), and covariances, (*B, D, D), of whole mixtures.
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
+        >>> means, covariances = distributions.moments(stack)
+        >>> means.shape, covariances.shape
+        ((3, 2), (3, 2, 2))
+    """
     each = algebra.total_moments
     for _ in batch_shape(mixture):
         each = jax.vmap(each)
@@ -99,6 +140,14 @@ def unwrap(
     Raises:
         TypeError: if it is neither.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> held = SimpleNamespace(mixture=mixture)
+        >>> distributions.unwrap(held, SimpleNamespace, dict, lambda parts: parts) is mixture
+        True
     """
     if isinstance(distribution, own):
         return projected(distribution.mixture, covariance_type)  # pyright: ignore[reportAttributeAccessIssue]
@@ -120,6 +169,13 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
 
     Raises:
         ValueError: if a number is NaN, a mean infinite, or a covariance not positive definite.
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> from jaxgmm.model.covariances.diagonal import Diagonal
+        >>> factors = Diagonal(jnp.ones((2, 2)))
+        >>> distributions.assemble(jnp.zeros(2), jnp.zeros((2, 2)), factors).covariance_type
+        'spherical'
     """
     logits, means = as_floats(logits, "logits"), as_floats(means, "loc")
     (factors,) = jax.tree.leaves(covs)
@@ -156,7 +212,15 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
 
 
 def projected(mixture: Mixture, covariance_type: Any) -> Mixture:
-    """The mixture, stacked or not, projected onto a family; None leaves it as it is."""
+    """The mixture, stacked or not, projected onto a family; None leaves it as it is.
+
+    Example:
+        >>> from jaxgmm import distributions
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
+        >>> distributions.projected(stack, "tied").covs.cholesky.shape
+        (3, 1, 2, 2)
+    """
     if covariance_type is None:
         return mixture
     family = family_of(covariance_type)

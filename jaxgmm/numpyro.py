@@ -30,6 +30,12 @@ class GaussianMixture(dist.Distribution):
 
     Attributes:
         mixture: the mixture.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.numpyro.to_distribution(mixture)
+        >>> distribution.log_prob(np.zeros((100, 2))).shape
+        (100,)
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -102,6 +108,12 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool | None = N
 
     Raises:
         TypeError: if `mixture` is something else.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.numpyro.to_distribution(mixture)
+        >>> tuple(distribution.event_shape), tuple(distribution.batch_shape)
+        ((2,), ())
     """
     return GaussianMixture(as_mixtures(mixture), validate_args=validate_args)
 
@@ -121,6 +133,13 @@ def from_distribution(distribution: dist.Distribution, *, covariance_type: Any =
     Raises:
         TypeError: if the distribution, or a component, is of another kind.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.numpyro.to_distribution(mixture)
+        >>> print(jaxgmm.numpyro.from_distribution(distribution).means)
+        [[0. 0.]
+         [4. 4.]]
     """
     return distributions.unwrap(distribution, GaussianMixture, dist.MixtureSameFamily, _parts, covariance_type)
 

@@ -32,6 +32,12 @@ class GaussianMixture(tfd.Distribution):
 
     Attributes:
         mixture: the mixture.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.tfp.to_distribution(mixture)
+        >>> distribution.log_prob(np.zeros((100, 2))).shape
+        (100,)
     """
 
     def __init__(self, mixture: Mixture, validate_args: bool = False, name: str = "GaussianMixture") -> None:
@@ -120,6 +126,12 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool = False) -
 
     Raises:
         TypeError: if `mixture` is something else.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.tfp.to_distribution(mixture)
+        >>> tuple(distribution.event_shape), tuple(distribution.batch_shape)
+        ((2,), ())
     """
     return GaussianMixture(as_mixtures(mixture), validate_args=validate_args)
 
@@ -139,6 +151,13 @@ def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixt
     Raises:
         TypeError: if the distribution, or a component, is of another kind.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> distribution = jaxgmm.tfp.to_distribution(mixture)
+        >>> print(jaxgmm.tfp.from_distribution(distribution).means)
+        [[0. 0.]
+         [4. 4.]]
     """
     return distributions.unwrap(distribution, GaussianMixture, tfd.MixtureSameFamily, _parts, covariance_type)
 

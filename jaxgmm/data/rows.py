@@ -38,6 +38,13 @@ class Rows:
         x: rows, (N, D), floating-point.
         weights: non-negative, (N,).
         distances: distances of the rows from their mean, where `ready` has measured them.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> rows = jaxgmm.Rows(x, jnp.ones(100))
+        >>> bool(jnp.allclose(jaxgmm.log_likelihood(mixture, rows), jaxgmm.log_likelihood(mixture, x)))
+        True
     """
 
     x: Array

@@ -30,6 +30,12 @@ class Candidate:
         n_ended: number of starts that climbed to an end; the others were given up after a short climb.
         n_agreeing: number of those that reached the best objective, up to what `tol` leaves open. If it is 1 of many,
             more starts may find a better optimum: raise `n_init`.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> selection = jaxgmm.select(jax.random.key(1), x, [1, 2], ["full"])
+        >>> [(candidate.n_components, candidate.n_parameters) for candidate in selection]
+        [(1, 5), (2, 11)]
     """
 
     n_components: int
@@ -73,6 +79,12 @@ class Selection:
     Attributes:
         candidates: all of them, skipped ones included.
         criterion: "bic", "aic" or "icl".
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> selection = jaxgmm.select(jax.random.key(1), x, [1, 2], ["full"])
+        >>> len(selection), selection.best.n_components, selection.best.covariance_type
+        (2, 2, 'full')
     """
 
     candidates: tuple[Candidate, ...]

@@ -48,6 +48,10 @@ def n_parameters(covariance_type: Any, K: int, D: int) -> int:
 
     Raises:
         ValueError: if the family is not known, or K or D is below 1.
+
+    Example:
+        >>> jaxgmm.n_parameters("full", 2, 2)
+        11
     """
     K, D = as_count(K, "K"), as_count(D, "D")
     return K - 1 + K * D + family_of(covariance_type).n_parameters(K, D)
@@ -72,6 +76,13 @@ def aic(
     Raises:
         TypeError: if n is no number.
         ValueError: if shapes do not match, or n is below 1 or not finite.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> penalty = jaxgmm.aic(mixture, x) + 2 * jaxgmm.log_likelihood(mixture, x)
+        >>> round(float(penalty), 2)
+        22.0
     """
     mixture, data, _, unit = _asked(mixture, x, sample_weight, n)
     return -2 * unit * log_likelihood(mixture, data) + 2.0 * mixture.n_parameters
@@ -99,6 +110,13 @@ def bic(
     Raises:
         TypeError: if n is no number.
         ValueError: if shapes do not match, or n is below 1 or not finite.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> penalty = jaxgmm.bic(mixture, x) + 2 * jaxgmm.log_likelihood(mixture, x)
+        >>> bool(jnp.allclose(penalty, 11 * np.log(100), atol=0.01))
+        True
     """
     mixture, data, n, unit = _asked(mixture, x, sample_weight, n)
     return -2 * unit * log_likelihood(mixture, data) + mixture.n_parameters * jnp.log(n)
@@ -124,6 +142,12 @@ def icl(
     Raises:
         TypeError: if n is no number.
         ValueError: if shapes do not match, or n is below 1 or not finite.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> bool(jaxgmm.icl(mixture, x) > jaxgmm.bic(mixture, x))
+        True
     """
     mixture, data, n, unit = _asked(mixture, x, sample_weight, n)
     deviance = -2 * unit * log_likelihood(mixture, data)

@@ -92,6 +92,12 @@ def fit(
         RuntimeError: in a process forked from one that had fitted, where JAX would hang; or if NumPy, which visits
             the fit once more, finds another log-likelihood or optimum than the compiled passes did, both as they
             are and one start at a time by residuals: the compiler or the machine is at fault.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> fitted = jaxgmm.fit(jax.random.key(1), x, 2)
+        >>> fitted.status.name, fitted.mixture.means.shape
+        ('CONVERGED', (2, 2))
     """
     options, table = Options(covariance_type, algorithm, prior, as_start(init, x), n_init, max_iter, tol), as_table(x)
     result = fit_table(key, table, n_components, sample_weight, options, progress, callback)

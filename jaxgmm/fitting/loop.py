@@ -79,6 +79,13 @@ def run(
         TypeError: if `algorithm`, `mixture` or `prior` is not one, `tol` is no number, or x or the weights hold none.
         ValueError: if shapes do not match, `max_iter` is below 1, or, where they are concrete, `tol` or a weight is
             negative or NaN, or all weights are zero.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> jaxgmm.Status(int(fitted.status)).name
+        'CONVERGED'
     """
     check_climber(algorithm, prior)
     max_iter = as_count(max_iter, "max_iter")

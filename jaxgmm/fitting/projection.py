@@ -33,6 +33,11 @@ def project(mixture: Mixture | Fitted, covariance_type: Any) -> Mixture:
     Raises:
         TypeError: if `mixture` is neither a mixture nor a fit.
         ValueError: if the family is not known.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> jaxgmm.project(mixture, "tied").covs.cholesky.shape
+        (1, 2, 2)
     """
     mixture = as_mixture(mixture)
     family = family_of(covariance_type)

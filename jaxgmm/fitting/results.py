@@ -22,6 +22,12 @@ class Status(enum.IntEnum):
     prior's floor (without a prior: is numerically singular), and the prior's `floor_is_fine` does not say that it may.
     `INTERRUPTED`: stopped from the keyboard; the best so far.
     `STOPPED`: a restart given up in favour of better ones.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> fitted = jaxgmm.fit(jax.random.key(1), x, 2)
+        >>> fitted.status is jaxgmm.Status.CONVERGED
+        True
     """
 
     CONVERGED = 0
@@ -43,6 +49,12 @@ class Restarts(NamedTuple):
         objective: final objective, (R,).
         status: `Status` of each, (R,).
         n_iter: iterations of each, (R,).
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> fitted = jaxgmm.fit(jax.random.key(1), x, 2)
+        >>> fitted.restarts.objective.shape, bool((fitted.restarts.objective <= fitted.objective).all())
+        ((20,), True)
     """
 
     objective: Array
@@ -63,6 +75,12 @@ class FitResult(NamedTuple):
         history: objective after each iteration, NaN past the end, (max_iter,).
         restarts: the ends of all restarts; None from `run`.
         feature_names: names of the columns, where `fit` was given a table that has them; static.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> fitted = jaxgmm.fit(jax.random.key(1), x, 2)
+        >>> bool(fitted.converged), fitted.history.shape
+        (True, (1000,))
     """
 
     mixture: Mixture

@@ -68,6 +68,12 @@ def select(
     Raises:
         TypeError: if an argument is of the wrong type.
         ValueError: if an argument has a bad value.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> selection = jaxgmm.select(jax.random.key(1), x, [1, 2], ["full"])
+        >>> selection.best.n_components
+        2
     """
     key = as_key(key)
     unknown = sorted(set(fit_options) - set(Options._fields[1:]))

@@ -53,6 +53,13 @@ def m_step(
         TypeError: if the moments, the prior or `previous` are something else.
         ValueError: if the family is not known, the moments hold too little for it, or `previous` is of another
             family or shape; or if a covariance is singular to rounding, naming the component and the remedy.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> moments, log_likelihood = jaxgmm.e_step(mixture, x)
+        >>> bool(jnp.allclose(jaxgmm.m_step(moments).means, moments.mean))
+        True
     """
     check_moments(moments)
     check_prior(prior)
@@ -125,6 +132,13 @@ def from_responsibilities(
             finite or overflow when squared, responsibilities or weights are bad, rows fewer than components, or a
             covariance is singular to rounding (fewer rows than columns, or a column that is constant in the
             component): the component is named.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> labelled = jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels, 2))
+        >>> bool(jnp.allclose(labelled.means[0], x[labels == 0].mean(axis=0), atol=1e-4))
+        True
     """
     check_prior(prior)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)

@@ -25,6 +25,13 @@ class Report(NamedTuple):
         seconds_left: an estimate, from the decay of the gains that remain; NaN while there is none.
         n_done: fits that came to an end before this one.
         n_fits: of how many.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> reports = []
+        >>> fitted = jaxgmm.fit(jax.random.key(1), x, 2, callback=reports.append)
+        >>> reports[-1].n_components, reports[-1].n_restarts
+        (2, 20)
     """
 
     n_components: int

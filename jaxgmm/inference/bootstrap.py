@@ -41,6 +41,14 @@ class Bootstrap(NamedTuple):
         status: `Status` of each, (n,).
         standard_errors: standard deviations over the refits that did not fail, of each parameter; NaN with fewer
             than two.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> refits = jaxgmm.bootstrap(jax.random.key(1), fitted, x, 10)
+        >>> refits.mixtures.means.shape, refits.standard_errors.means.shape
+        ((10, 2, 2), (2, 2))
     """
 
     mixtures: Mixture
@@ -91,6 +99,14 @@ def bootstrap(
     References:
         Efron (1979); Hanley & MacGibbon (2006), for Poisson counts; O'Hagan, Murphy, Scrucca & Gormley (2019), for
         mixtures.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> refits = jaxgmm.bootstrap(jax.random.key(1), fitted, x, 10)
+        >>> bool((refits.standard_errors.means > 0).all())
+        True
     """
     key, n, max_iter, tol = as_key(key), as_count(n, "n"), as_count(max_iter, "max_iter"), as_tolerance(tol)
     check_climber(algorithm, prior)

@@ -51,6 +51,14 @@ def influence(
 
     References:
         Hampel (1974), The influence curve; Cook (1986), for the change of a fit with its weights.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> derivatives = jaxgmm.influence(fitted, x)
+        >>> derivatives.weights.shape, derivatives.means.shape
+        ((100, 2), (100, 2, 2))
     """
     mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
     prior = settle(prior, mixture.means.dtype)

@@ -29,6 +29,14 @@ class Parameters(NamedTuple):
         weights: of π_k, (..., K).
         means: of μ_k, (..., K, D).
         covariances: of Σ_k, (..., K, D, D).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> errors = jaxgmm.standard_errors(fitted, x)
+        >>> errors.weights.shape, errors.means.shape, errors.covariances.shape
+        ((2,), (2, 2), (2, 2, 2))
     """
 
     weights: Array

@@ -46,6 +46,11 @@ def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResu
         TypeError: if the mixture is something else, or the order none of these.
         ValueError: if the mixture is a stack, the order's name is not known, the reference has other components or
             columns, or, where it is concrete, the order is no permutation or the mixture or the reference holds NaN.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> print(jaxgmm.component_order(mixture, "weight"))
+        [1 0]
     """
     held = as_mixture(mixture, name="mixture")
     n_components = held.n_components
@@ -82,6 +87,11 @@ def relabel(value: Labelled, order: str | Mixture | FitResult | ArrayLike) -> La
     Raises:
         TypeError: if the value is something else, or the order none of those.
         ValueError: as `component_order` does.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> print(np.asarray(jaxgmm.relabel(mixture, "weight").weights).round(3))
+        [0.6 0.4]
     """
     if isinstance(value, Parameters):
         if isinstance(order, str | Mixture | FitResult):

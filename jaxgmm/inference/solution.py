@@ -65,6 +65,13 @@ def solution(
 
     References:
         Krantz & Parks (2002), The implicit function theorem; Louis (1982), for the observed information.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> mean_of = lambda x: jaxgmm.solution(jaxgmm.EM(), mixture, x).means[0, 0]
+        >>> jax.grad(mean_of)(x).shape
+        (100, 2)
     """
     check_climber(algorithm, prior)
     max_iter, tol = as_count(max_iter, "max_iter"), as_tolerance(tol)

@@ -53,6 +53,14 @@ def standard_errors(
 
     References:
         Louis (1982); White (1982), for the sandwich; Basford, Greenway, McLachlan & Peel (1997), for mixtures.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> errors = jaxgmm.standard_errors(fitted, x)
+        >>> bool((errors.weights < 0.1).all())
+        True
     """
     mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
     return _standard_errors(mixture, rows, settle(prior, mixture.means.dtype), bool(sandwich))

@@ -57,6 +57,11 @@ def make_mixture(
         ValueError: if shapes do not match, weights are negative or do not sum to 1, or a covariance or precision is
             not symmetric or not positive definite, or a factor not lower triangular or its diagonal not positive; the
             component is named.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> mixture.weights.shape, mixture.means.shape, mixture.covariances.shape
+        ((2,), (2, 2), (2, 2, 2))
     """
     family = family_of(covariance_type)
     of_weights, shares = only_one(weights=weights, log_weights=log_weights, logits=logits)

@@ -28,6 +28,12 @@ class Params:
         scales: for each distinct covariance, D log-diagonal entries of its Cholesky factor followed by
             the entries below the diagonal, row by row; log standard deviations for diagonal families.
         family: the constraint on the covariances.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> params = jaxgmm.unconstrain(mixture)
+        >>> params.logits.shape, params.means.shape, params.scales.shape
+        ((1,), (2, 2), (2, 3))
     """
 
     logits: Array
@@ -52,6 +58,12 @@ def unconstrain(mixture: Mixture | Fitted) -> Params:
     Raises:
         TypeError: if `mixture` is neither a mixture nor a fit.
         ValueError: if it is a stack of mixtures.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> params = jaxgmm.unconstrain(mixture)
+        >>> bool(jnp.allclose(jaxgmm.constrain(params).covariances, mixture.covariances))
+        True
     """
     mixture = as_mixture(mixture)
     return _unconstrain(mixture)
@@ -79,6 +91,14 @@ def constrain(params: Params) -> Mixture:
     Raises:
         TypeError: if the coordinates are something else.
         ValueError: if they are of a stack of mixtures.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> params = jaxgmm.unconstrain(mixture)
+        >>> moved = jaxgmm.constrain(jax.tree.map(lambda leaf: leaf + 1.0, params))
+        >>> print(moved.means)
+        [[1. 1.]
+         [5. 5.]]
     """
     _check_params(params)
     return _constrain(params)
@@ -109,6 +129,11 @@ def log_det_jacobian(params: Params) -> Array:
     Raises:
         TypeError: if the coordinates are something else.
         ValueError: if they are of a stack of mixtures.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> round(float(jaxgmm.log_det_jacobian(jaxgmm.unconstrain(mixture))), 3)
+        1.692
     """
     _check_params(params)
     return _log_det_jacobian(params)

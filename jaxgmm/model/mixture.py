@@ -32,6 +32,13 @@ class Mixture:
         means: μ_k, (K, D).
         covs: factors of the covariances, `Dense` or `Diagonal`.
         family: the constraint on the covariances.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> mixture.n_components, mixture.n_features, mixture.covariance_type
+        (2, 2, 'full')
+        >>> print(np.asarray(mixture.weights).round(3))
+        [0.4 0.6]
     """
 
     log_weights: Array

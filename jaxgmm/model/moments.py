@@ -25,6 +25,13 @@ class Moments(NamedTuple):
         mean: weighted means, (K, D).
         scatter: central scatter Σᵢ rᵢₖ wᵢ (xᵢ − mean_k)(xᵢ − mean_k)ᵀ in a family's statistic: dense
             (K, D, D), pooled over components (1, D, D), its diagonal (K, D), or its trace (K,).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> moments, log_likelihood = jaxgmm.e_step(mixture, x)
+        >>> moments.mass.shape, moments.mean.shape, moments.scatter.shape
+        ((2,), (2, 2), (2, 2, 2))
     """
 
     mass: Array
@@ -123,6 +130,14 @@ def merge(a: Moments, b: Moments) -> Moments:
 
     Raises:
         ValueError: if they are of different K or D, or hold different statistics of the scatter.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> moments, log_likelihood = jaxgmm.e_step(mixture, x)
+        >>> twice = jaxgmm.merge(moments, moments)
+        >>> round(float(twice.mass.sum()), 3)
+        200.0
     """
     if a.mean.shape != b.mean.shape or a.scatter.shape != b.scatter.shape:
         one, other = (f"{statistic_of(held).name} scatter and {held.mean.shape} means" for held in (a, b))
@@ -140,6 +155,13 @@ def pool(moments: Moments, axis_name: str | None = None) -> Moments:
     Args:
         moments: with a leading axis on every leaf, or one device's share where `axis_name` is given.
         axis_name: the named axis to merge over.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> parts = jax.vmap(lambda part: jaxgmm.e_step(mixture, part)[0])(x.reshape(4, 25, 2))
+        >>> round(float(jaxgmm.pool(parts).mass.sum()), 3)
+        100.0
     """
     if axis_name is None:
         mass, mean, scatter = jnp.sum(moments.mass, axis=0), moments.mean, jnp.sum(moments.scatter, axis=0)

@@ -46,6 +46,14 @@ def save(path: str | os.PathLike[str], value: Mixture | FitResult) -> None:
             is not in `jaxgmm.FAMILIES`, its numbers are neither float32 nor float64, or the file would have 4 GiB;
             or if there is something at the path that is not a regular file.
         OSError: from the file system.
+
+    Example:
+        >>> import tempfile
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     jaxgmm.save(f"{folder}/mixture.npz", mixture)
+        ...     sorted(np.load(f"{folder}/mixture.npz"))
+        ['covs.cholesky', 'header.json', 'log_weights', 'means']
     """
     if not isinstance(value, Mixture | FitResult):
         raise TypeError(f"save takes a Mixture or a FitResult, not {type(value).__name__}")
@@ -72,6 +80,15 @@ def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitRes
         ValueError: if the file is truncated, altered, of another version or no valid mixture; or if it holds float64
             while JAX has float64 disabled, and dtype does not ask for float32. The path is named. If dtype is another.
         OSError: from the file system.
+
+    Example:
+        >>> import tempfile
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     jaxgmm.save(f"{folder}/mixture.npz", mixture)
+        ...     loaded = jaxgmm.load(f"{folder}/mixture.npz")
+        >>> bool((loaded.means == mixture.means).all())
+        True
     """
     dtype = None if dtype is None else _as_dtype(dtype)
     path = pathlib.Path(path)

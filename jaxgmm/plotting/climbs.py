@@ -73,6 +73,13 @@ def traces(
         TypeError: if `results` holds something else, or `best` or `n_rows` is no number.
         ValueError: if it is empty, no objective is finite, `against` is not known, `best` is not finite, or `n_rows` is
             not above 0.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> fitted = jaxgmm.fit(jax.random.key(1), x, 2)
+        >>> ax = jaxgmm.plotting.traces({"EM": fitted})
+        >>> ax.get_xlabel()
+        'passes over the data'
     """
     named = {"": results} if isinstance(results, FitResult) else results
     if not isinstance(named, Mapping) or not all(isinstance(result, FitResult) for result in named.values()):

@@ -60,6 +60,10 @@ def palette(n_components: int) -> np.ndarray:
 
     References:
         Okabe & Ito (2008), Color Universal Design; Glasbey, van der Heijden, Toh & Gray (2007).
+
+    Example:
+        >>> jaxgmm.plotting.palette(2).shape
+        (2, 3)
     """
     return _distinct()[np.arange(as_count(n_components, "n_components")) % N_DISTINCT]
 

@@ -49,6 +49,13 @@ def curves(
     Raises:
         TypeError: if an argument is of the wrong type.
         ValueError: if x does not fit the mixture or holds NaN or infinity, or dims is not possible.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> ax = jaxgmm.plotting.curves(mixture, x, dims=1)
+        >>> ax.get_xlabel()
+        'column 1'
     """
     view = as_view(mixture, x, dims, sample_weight, _MAX_TICKS, most=1, instead=": clusters and pairs draw more")
     return draw_curves(view, as_axes(ax), legend)
@@ -89,6 +96,11 @@ def contours(
 
     References:
         Hyndman (1996), Computing and graphing highest density regions.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> ax = jaxgmm.plotting.contours(mixture, x, coverage=[0.5, 0.9])
     """
     coverage = as_coverage(coverage)
     view = as_view(mixture, x, dims, sample_weight, max_rows, least=2, instead=": curves draws one")

@@ -47,6 +47,13 @@ def pairs(
         TypeError: if an argument is of the wrong type.
         ValueError: if x does not fit the mixture or holds NaN or infinity, if dims or coverage is not possible, or
             `axes` has another shape.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> axes = jaxgmm.plotting.pairs(mixture, x)
+        >>> axes.shape
+        (2, 2)
     """
     coverage = as_coverage(coverage)
     dims = range(as_mixture(mixture).n_features) if dims is None else dims

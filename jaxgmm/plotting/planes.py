@@ -54,6 +54,13 @@ def clusters(
     Raises:
         TypeError: if an argument is of the wrong type.
         ValueError: if x does not fit the mixture or holds NaN or infinity, or dims or coverage is not possible.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> ax = jaxgmm.plotting.clusters(mixture, x)
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('column 0', 'column 1')
     """
     coverage = as_coverage(coverage)
     view = as_view(mixture, x, dims, sample_weight, max_rows)
@@ -91,6 +98,10 @@ def ellipses(
     Raises:
         TypeError: if an argument is of the wrong type.
         ValueError: if dims or coverage is not possible.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> ax = jaxgmm.plotting.ellipses(mixture, coverage=0.9)
     """
     coverage = as_coverage(coverage)
     view = as_view(mixture, None, dims, least=2, instead=": a single one is drawn by curves")
@@ -134,6 +145,11 @@ def uncertainty(
 
     References:
         Fraley & Raftery (2002); drawn as mclust draws it (Scrucca, Fop, Murphy & Raftery 2016).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> ax = jaxgmm.plotting.uncertainty(mixture, x)
     """
     coverage = as_coverage(coverage)
     view = as_view(mixture, x, dims, sample_weight, max_rows)

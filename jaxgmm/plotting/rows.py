@@ -39,6 +39,10 @@ def responsibilities(mixture: Any, row: Any, ax: Axes | None = None, *, legend: 
         TypeError: if an argument is of the wrong type.
         ValueError: if the row does not fit the mixture, has other columns than the fit or in another order, or
             holds NaN or infinity.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> ax = jaxgmm.plotting.responsibilities(mixture, [2.0, 2.0])
     """
     x = np.asarray(as_numbers(row, "row"))
     if x.ndim not in (1, 2) or x.ndim == 2 and len(x) != 1:

@@ -36,6 +36,13 @@ def criteria(
     Raises:
         TypeError: if `selection` is not one.
         ValueError: if the criterion is not known, or no candidate has a finite one.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> selection = jaxgmm.select(jax.random.key(1), x, [1, 2], ["full"])
+        >>> ax = jaxgmm.plotting.criteria(selection)
+        >>> ax.get_xlabel()
+        'components K'
     """
     if not isinstance(selection, Selection):
         raise TypeError(f"selection must be what jaxgmm.select returned, not {type(selection).__name__}")

@@ -41,6 +41,12 @@ def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
     Raises:
         TypeError: if the mixture is something else, or dims holds no integers.
         ValueError: if dims is empty, repeats a column or names one that is not there.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> print(jaxgmm.marginal(mixture, [1]).means)
+        [[0.]
+         [4.]]
     """
     mixture = as_mixture(mixture)
     return _marginal(mixture, tuple(_columns(mixture, dims)))
@@ -74,6 +80,11 @@ def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike)
         TypeError: if the mixture is something else, dims holds no integers, or values no real numbers.
         ValueError: if dims is empty, names every column, repeats one or names one that is not there, or if
             values has another length.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> print(np.asarray(jaxgmm.condition(mixture, [0], [3.0]).weights).round(3))
+        [0.012 0.988]
     """
     names, mixture = names_in(mixture), as_mixture(mixture)
     known = _columns(mixture, dims)
@@ -131,6 +142,12 @@ def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixtu
     Raises:
         TypeError: if the mixture is something else, or A or b holds no real numbers.
         ValueError: if shapes do not match, or a factor is zero.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> print(jaxgmm.affine(mixture, 2.0, 1.0).means)
+        [[1. 1.]
+         [9. 9.]]
     """
     mixture = as_mixture(mixture)
     dtype = mixture.means.dtype
@@ -185,6 +202,12 @@ def total_moments(mixture: Mixture | Fitted) -> tuple[Array, Array]:
     Raises:
         TypeError: if the mixture is something else.
         ValueError: if it is a stack of mixtures.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> mean, covariance = jaxgmm.total_moments(mixture)
+        >>> print(np.asarray(mean).round(3))
+        [2.4 2.4]
     """
     mixture = as_mixture(mixture)
     return _total_moments(mixture)

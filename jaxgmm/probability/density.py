@@ -26,6 +26,12 @@ def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
 
     Raises:
         ValueError: if the last axis of x is not D.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[0.0, 0.0], [2.0, 2.0]]
+        >>> print(np.asarray(jaxgmm.log_prob(mixture, x)).round(2))
+        [-2.75 -5.84]
     """
     mixture, points = as_points(mixture, x)
     return _log_prob(mixture, points)
@@ -51,9 +57,11 @@ def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
         ValueError: if x is not (N, D).
 
     Example:
-        >>> mixture = jaxgmm.make_mixture([0.0, 1.0], [[0.0], [2.0]], [1.0, 1.0], covariance_type="spherical")
-        >>> jaxgmm.log_components(mixture, [[0.0]]).round(3)
-        Array([[-0.919, -2.919]], dtype=float32)
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[0.0, 0.0], [2.0, 2.0]]
+        >>> print(np.asarray(jaxgmm.log_components(mixture, x)).round(2))
+        [[ -1.84 -17.84]
+         [ -5.84  -5.84]]
     """
     mixture, data = as_data(mixture, x)
     if not hasattr(data, "log_components"):
@@ -78,6 +86,13 @@ def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
 
     Raises:
         ValueError: if x is not (N, D).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[0.0, 0.0], [2.0, 2.0]]
+        >>> print(np.asarray(jaxgmm.log_joint(mixture, x)).round(2))
+        [[ -2.75 -18.35]
+         [ -6.75  -6.35]]
     """
     mixture, data = as_data(mixture, x)
     return _log_joint(mixture, data)
@@ -101,6 +116,13 @@ def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
 
     Raises:
         ValueError: if x is not (N, D).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[1.5, 1.5], [2.0, 2.0]]
+        >>> print(np.asarray(jaxgmm.log_responsibilities(mixture, x)).round(2))
+        [[-0.03 -3.62]
+         [-0.92 -0.51]]
     """
     mixture, data = as_data(mixture, x)
     return _log_responsibilities(mixture, data)
@@ -123,6 +145,13 @@ def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
 
     Raises:
         ValueError: if x is not (N, D).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[0.0, 0.0], [2.0, 2.0]]
+        >>> print(np.asarray(jaxgmm.responsibilities(mixture, x)).round(2))
+        [[1.  0. ]
+         [0.4 0.6]]
     """
     mixture, data = as_data(mixture, x)
     return _responsibilities(mixture, data)
@@ -148,6 +177,12 @@ def predict(mixture: Mixture | Fitted, x: Any) -> Array:
 
     Raises:
         ValueError: if x is not (N, D).
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[0.0, 0.0], [2.0, 2.0]]
+        >>> print(jaxgmm.predict(mixture, x))
+        [0 1]
     """
     mixture, data = as_data(mixture, x)
     return _predict(mixture, data)
@@ -177,6 +212,12 @@ def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
 
     References:
         Scrucca, Fop, Murphy & Raftery (2016), mclust 5.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x = [[0.0, 0.0], [2.0, 2.0]]
+        >>> print(np.asarray(jaxgmm.uncertainty(mixture, x)).round(2))
+        [0.  0.4]
     """
     mixture, data = as_data(mixture, x)
     return _uncertainty(mixture, data)

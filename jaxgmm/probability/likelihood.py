@@ -36,6 +36,12 @@ def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike |
 
     Raises:
         ValueError: if shapes do not match.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> bool(jnp.allclose(jaxgmm.log_likelihood(mixture, x), jaxgmm.log_prob(mixture, x).sum()))
+        True
     """
     mixture, data = as_data(mixture, x, sample_weight)
     return _log_likelihood(mixture, data)
@@ -59,6 +65,12 @@ def score(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = N
 
     Raises:
         ValueError: if shapes do not match.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> bool(jnp.allclose(jaxgmm.score(mixture, x), jaxgmm.log_prob(mixture, x).mean()))
+        True
     """
     mixture, data = as_data(mixture, x, sample_weight)
     return _log_likelihood(mixture, data) / jnp.sum(data.weights)
@@ -78,6 +90,13 @@ def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = 
 
     Raises:
         ValueError: if shapes do not match.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> moments, log_likelihood = jaxgmm.e_step(mixture, x)
+        >>> round(float(moments.mass.sum()), 3)
+        100.0
     """
     mixture, data = as_data(mixture, x, sample_weight)
     return _e_step(mixture, data)

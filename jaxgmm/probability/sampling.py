@@ -30,6 +30,12 @@ def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]
     Raises:
         TypeError: if the key is not typed, the mixture is something else, or n is not an integer.
         ValueError: if the mixture is a stack, or n is negative.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> x.shape, labels.shape
+        ((100, 2), (100,))
     """
     mixture = as_mixture(mixture)
     return _sample(as_key(key), mixture, as_count(n, "n", least=0))

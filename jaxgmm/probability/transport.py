@@ -28,6 +28,13 @@ class Transport(NamedTuple):
         plan: mass carried from each component of p to each of q, (K, L); rows sum to p's weights, columns to q's.
             It has no derivative.
         costs: squared Wasserstein distances between components, (K, L).
+
+    Example:
+        >>> p = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> q = jaxgmm.affine(p, 1.0, [1.0, 0.0])
+        >>> transport = jaxgmm.wasserstein(p, q)
+        >>> transport.plan.shape, transport.costs.shape
+        ((2, 2), (2, 2))
     """
 
     distance: Array
@@ -92,6 +99,16 @@ def wasserstein(p: Mixture | Fitted, q: Mixture | Fitted) -> Transport:
 
     Raises:
         ValueError: if p and q have different numbers of columns.
+
+    Example:
+        >>> p = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> q = jaxgmm.affine(p, 1.0, [1.0, 0.0])
+        >>> transport = jaxgmm.wasserstein(p, q)
+        >>> round(float(transport.distance), 3)
+        1.0
+        >>> print(np.asarray(transport.plan).round(3))
+        [[0.4 0. ]
+         [0.  0.6]]
     """
     return _wasserstein(*as_pair(p, q))
 

@@ -40,6 +40,13 @@ def from_sklearn(model: Any) -> Mixture:
     Raises:
         NotFittedError: if the model is not fitted.
         ValueError: if its arrays do not have the shapes of its `covariance_type`.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> model = jaxgmm.sklearn.to_sklearn(mixture)
+        >>> print(jaxgmm.sklearn.from_sklearn(model).means)
+        [[0. 0.]
+         [4. 4.]]
     """
     check_is_fitted(model)
     weights, means, roots = (np.asarray(a) for a in (model.weights_, model.means_, model.precisions_cholesky_))
@@ -118,6 +125,12 @@ def to_sklearn(model: Any) -> GaussianMixture:
         NotFittedError: if the estimator is not fitted.
         TypeError: if it is neither.
         ValueError: if scikit-learn does not have the mixture's covariance type.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> model = jaxgmm.sklearn.to_sklearn(mixture)
+        >>> model.predict([[0.0, 0.0], [4.0, 4.0]]).tolist()
+        [0, 1]
     """
     if is_fit(model) or isinstance(model, Mixture):
         fit, names, model = getattr(model, "result", model), names_in(model), as_mixture(model)

@@ -42,6 +42,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         lower_bounds_: the same after each iteration.
         n_features_in_: D.
         feature_names_in_: names of the columns, (D,), where X is a table and they are strings.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> jaxgmm.sklearn.GaussianMixture(2, random_state=0).fit(x).means_.shape
+        (2, 2)
     """
 
     _parameter_constraints = CONSTRAINTS
@@ -71,9 +76,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             covariance_type: "full", "tied", "diag" or "spherical".
             tol: log-likelihood still to be gained per unit weight, by estimate, below which to stop. (scikit-learn
                 asks for the gain of the last step, which can be as small far from the optimum.)
-            reg_covar: a variance that is added to every covariance, in the squared units of X, as in scikit-learn; the
-                E-step minds it too, so that there is an objective, which never falls. None, the default, is `Ridge()`:
-                too weak to be seen, and the same in any units. 0 is maximum likelihood.
+            reg_covar: a variance that is added to every covariance, in squared units of X, as in scikit-learn, and of which
+                the E-step takes account, so that the objective never falls. None is `Ridge()`; 0 is maximum likelihood.
             max_iter: most iterations of a start; 0 stays at the start.
             n_init: number of starts.
             init_params: "kmeans", "k-means++", "random" or "random_from_data".
@@ -112,8 +116,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             The estimator itself. It warns where the best start did not converge, or collapsed.
 
         Raises:
-            TypeError: if X or the weights hold no real numbers: text or dates that scikit-learn would convert, or
-                masked entries that it would take as they are, included.
+            TypeError: if X or the weights hold no real numbers; text, dates and masked entries are refused.
             ValueError: if a parameter, X or the weights are bad, or every start ended in NaN.
         """
         self._validate_params()
@@ -183,7 +186,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             sample_weight: non-negative weights, (N,).
 
         Returns:
-            ObjectiveUnits per unit weight.
+            Nats per unit weight.
         """
         return self._of_all(score, X, sample_weight)
 

@@ -70,6 +70,13 @@ class Accelerated:
     Attributes:
         algorithm: the EM to accelerate.
         order: how many steps are remembered; static.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.Accelerated(jaxgmm.EM()), mixture, x)
+        >>> bool(fitted.log_likelihood >= jaxgmm.log_likelihood(mixture, x))
+        True
     """
 
     takes_spares: ClassVar[bool] = True

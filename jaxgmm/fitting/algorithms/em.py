@@ -62,6 +62,13 @@ class EM:
     A step is an E-step, then an M-step: one pass over the data. The gain that remains is estimated from
     the M-step's own gain in Q, g, a sum of Kullback–Leibler divergences without cancellation. Near the
     optimum errors shrink by ρ a step and g by ρ², so that g/(1 − ρ) remains.
+
+    Example:
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.EM(), mixture, x)
+        >>> bool(fitted.log_likelihood >= jaxgmm.log_likelihood(mixture, x))
+        True
     """
 
     takes_spares: ClassVar[bool] = True

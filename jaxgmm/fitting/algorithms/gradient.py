@@ -62,6 +62,14 @@ class Gradient:
             it once.
         hyperparams: values by name for an optimiser built with `optax.inject_hyperparams`; traced, so
             that new values do not recompile.
+
+    Example:
+        >>> import optax
+        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), mixture, 100)
+        >>> fitted = jaxgmm.run(jaxgmm.Gradient(optax.adam(0.01)), mixture, x, max_iter=100)
+        >>> bool(fitted.log_likelihood > jaxgmm.log_likelihood(mixture, x))
+        True
     """
 
     takes_spares: ClassVar[bool] = False

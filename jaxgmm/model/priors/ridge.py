@@ -32,6 +32,13 @@ class Ridge:
     Attributes:
         strength: s; None picks 1e-12 in float32 and 1e-20 in float64.
         floor_is_fine: whether a component may rest on the floor without being `COLLAPSED`; static.
+
+    Example:
+        >>> x = [[0.0, 0.0], [4.0, 4.0]]
+        >>> mixture = jaxgmm.from_responsibilities(x, np.eye(2), prior=jaxgmm.Ridge(0.5))
+        >>> print(np.asarray(mixture.covariances[0]).round(3))
+        [[2. 0.]
+         [0. 2.]]
     """
 
     strength: Any = None
