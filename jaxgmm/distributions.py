@@ -35,7 +35,6 @@ def batch_shape(mixture: Mixture) -> tuple[int, ...]:
     """B, the axes that the mixture is stacked along.
 
     Example:
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
         >>> distributions.batch_shape(stack)
@@ -48,7 +47,6 @@ def chosen(mixture: Mixture, index: Any) -> Mixture:
     """Some of a stack's mixtures, indexed as an array of shape B is.
 
     Example:
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
         >>> print(distributions.chosen(stack, 1).means)
@@ -66,7 +64,6 @@ def log_prob(mixture: Mixture, x: Any) -> Array:
     """Log-densities of rows x (..., *B, D), or broadcast to that: (..., *B).
 
     Example:
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
         >>> distributions.log_prob(stack, jnp.zeros((100, 1, 2))).shape
@@ -89,7 +86,6 @@ def draw(seed: Any, mixture: Mixture, shape: tuple[int, ...]) -> Array:
         shape: how many.
 
     Example:
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
         >>> distributions.draw(0, stack, (100,)).shape
@@ -112,7 +108,6 @@ def moments(mixture: Mixture) -> tuple[Array, Array]:
     """Means, (*B, D), and covariances, (*B, D, D), of whole mixtures.
 
     Example:
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
         >>> means, covariances = distributions.moments(stack)
@@ -143,7 +138,6 @@ def unwrap(
 
     Example:
         >>> from types import SimpleNamespace
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> held = SimpleNamespace(mixture=mixture)
         >>> distributions.unwrap(held, SimpleNamespace, dict, lambda parts: parts) is mixture
@@ -171,7 +165,6 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
         ValueError: if a number is NaN, a mean infinite, or a covariance not positive definite.
 
     Example:
-        >>> from jaxgmm import distributions
         >>> from jaxgmm.model.covariances.diagonal import Diagonal
         >>> factors = Diagonal(jnp.ones((2, 2)))
         >>> distributions.assemble(jnp.zeros(2), jnp.zeros((2, 2)), factors).covariance_type
@@ -215,7 +208,6 @@ def projected(mixture: Mixture, covariance_type: Any) -> Mixture:
     """The mixture, stacked or not, projected onto a family; None leaves it as it is.
 
     Example:
-        >>> from jaxgmm import distributions
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
         >>> stack = jax.vmap(lambda shift: jaxgmm.affine(mixture, 1.0, shift))(jnp.arange(3.0))
         >>> distributions.projected(stack, "tied").covs.cholesky.shape

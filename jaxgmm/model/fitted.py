@@ -43,7 +43,7 @@ def as_mixture(fitted: Any, x: Any = None, name: str = "mixture") -> Mixture:
 
     Args:
         fitted: the mixture or the fit.
-        x: the rows that it is used with; names of a table's columns, or of a row's entries, have to be those of the fit.
+        x: the rows that it is used with; a table's columns, or a row's entries, must have the names of the fit's.
         name: the name of the argument in messages.
 
     Raises:

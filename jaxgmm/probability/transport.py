@@ -31,8 +31,7 @@ class Transport(NamedTuple):
 
     Example:
         >>> p = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
-        >>> q = jaxgmm.affine(p, 1.0, [1.0, 0.0])
-        >>> transport = jaxgmm.wasserstein(p, q)
+        >>> transport = jaxgmm.wasserstein(p, jaxgmm.affine(p, 1.0, [1.0, 0.0]))
         >>> transport.plan.shape, transport.costs.shape
         ((2, 2), (2, 2))
     """
@@ -102,8 +101,7 @@ def wasserstein(p: Mixture | Fitted, q: Mixture | Fitted) -> Transport:
 
     Example:
         >>> p = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
-        >>> q = jaxgmm.affine(p, 1.0, [1.0, 0.0])
-        >>> transport = jaxgmm.wasserstein(p, q)
+        >>> transport = jaxgmm.wasserstein(p, jaxgmm.affine(p, 1.0, [1.0, 0.0]))
         >>> round(float(transport.distance), 3)
         1.0
         >>> print(np.asarray(transport.plan).round(3))
