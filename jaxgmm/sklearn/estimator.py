@@ -76,7 +76,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             covariance_type: "full", "tied", "diag" or "spherical".
             tol: log-likelihood still to be gained per unit weight, by estimate, below which to stop. (scikit-learn
                 asks for the gain of the last step, which can be as small far from the optimum.)
-            reg_covar: a variance that is added to every covariance, in squared units of X, as in scikit-learn; the E-step
+            reg_covar: a variance added to every covariance, in squared units of X, as in scikit-learn; the E-step
                 takes account of it, so that the objective never falls. None is `Ridge()`; 0 is maximum likelihood.
             max_iter: most iterations of a start; 0 stays at the start.
             n_init: number of starts.
