@@ -68,6 +68,11 @@ def initialize(
         TypeError: if the key is not typed, x or the weights hold no real numbers, or `prior` is no prior.
         ValueError: if the method is not known, shapes do not match, or, where they are concrete, values
             are not finite or overflow when squared, weights are bad or rows fewer than components.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
+        >>> jaxgmm.initialize(jax.random.key(0), x, 2).means.shape
+        (2, 2)
     """
     key, n_components = as_key(key), as_count(n_components, "n_components")
     method = as_method(method)
@@ -109,10 +114,7 @@ def start(
     penalty: Penalty,
     n_slots: int,
 ) -> Mixture:
-    """A start under a prepared prior, with `n_components` components and spare ones up to `n_slots`.
-
-    Spare components have log-weight −∞, so that one compiled program serves every K up to `n_slots`.
-    """
+    """A start under a prepared prior, with `n_components` components and spare ones up to `n_slots`."""
     if data.x.shape[0] > draws.MOST_ROWS:
         key_rows, key = jax.random.split(key)
         data = draws.thinned(key_rows, data)
@@ -141,8 +143,7 @@ def start(
 def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: Any) -> Mixture:
     """The mixture with its `absent` components (K,) placed anew, at centres that k-means++ draws after the others.
 
-    Each takes the rows that are then nearest to it, with their mean, their covariance and their share of the mass. The
-    other components keep their means and covariances, and share the remaining mass in proportion to their weights.
+    Each takes the rows nearest to it, with their mean, covariance and share of the mass; the others share what remains.
     """
     penalty = prepare(prior, data.columns())
     if data.x.shape[0] > draws.MOST_ROWS:
@@ -173,8 +174,7 @@ def _greedy_seeds(
 ) -> Array:
     """Greedy k-means++ seeds, (n_slots, D): at each step the candidate that leaves the least distance.
 
-    The first `n_components` of them are the same for any `n_slots`. Where there are centres already, `nearest` holds
-    the squared distances of the rows from the nearest, (N,).
+    Whatever `n_slots`. If there are centres already, `nearest` holds the rows' squared distances from those, (N,).
     """
     by_count = 2 + np.log(np.arange(1, n_slots + 1)).astype(int)
     n_candidates, most_candidates = jnp.asarray(by_count)[n_components - 1], int(by_count[-1])
