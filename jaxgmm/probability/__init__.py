@@ -1,1 +1,1 @@
-"""Probability: densities, draws, algebra and distances of mixtures."""
+"""Probability: densities, draws, algebra and divergences of mixtures."""

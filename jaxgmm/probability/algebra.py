@@ -1,4 +1,4 @@
-"""What can be done to a mixture in closed form."""
+"""Marginals, conditionals, affine maps and moments of mixtures, in closed form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jaxgmm.numerics.linalg import product
 
 
 def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
-    """The distribution of some columns, in the same family.
+    """The marginal distribution of some columns, in the same family.
 
     Args:
         mixture: the mixture.
@@ -39,8 +39,8 @@ def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
         The mixture of x[dims].
 
     Raises:
-        TypeError: if the mixture is something else, or dims holds no integers.
-        ValueError: if dims is empty, repeats a column or names one that is not there.
+        TypeError: if `mixture` is neither a mixture nor a fit, or dims holds no integers.
+        ValueError: if dims is empty, repeats a column or names one that does not exist.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -63,22 +63,22 @@ def _marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
 
 
 def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike) -> Mixture:
-    """The distribution of the other columns, given the values of some.
+    """The conditional distribution of the other columns, given the values of some.
 
-    With a the other columns and b = dims: π_k ∝ π_k N(v; μ_b, Σ_bb), μ_k = μ_a + Σ_ab Σ_bb⁻¹ (v − μ_b) and
+    With a the other columns, b = dims and v = values: π_k ∝ π_k N(v; μ_b, Σ_bb), μ_k = μ_a + Σ_ab Σ_bb⁻¹ (v − μ_b) and
     Σ_k = Σ_aa − Σ_ab Σ_bb⁻¹ Σ_ba; in the same family.
 
     Args:
         mixture: the mixture.
-        dims: indices of the columns that are known, some but not all; static.
+        dims: indices of the columns whose values are given, at least one and not all; static.
         values: v, their values, (len(dims),).
 
     Returns:
         The mixture of the other columns, in their order.
 
     Raises:
-        TypeError: if the mixture is something else, dims holds no integers, or values no real numbers.
-        ValueError: if dims is empty, names every column, repeats one or names one that is not there, or if
+        TypeError: if `mixture` is neither a mixture nor a fit, dims holds no integers, or values no real numbers.
+        ValueError: if dims is empty, names every column, repeats one or names one that does not exist, or if
             values has another length.
 
     Example:
@@ -127,12 +127,12 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
 
 
 def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
-    """The distribution of y = A x + b.
+    """The distribution of y = A x + b, for x from a mixture.
 
     Args:
         mixture: the mixture of x.
-        A: a matrix of full row rank, (D', D) with D' ≤ D; or a non-zero factor for each column, (D,); or
-            one for all, ().
+        A: a matrix of full row rank, (D', D) with D' ≤ D; or a non-zero factor for each column, (D,), or for
+            all, ().
         b: shift, (D',) or ().
 
     Returns:
@@ -140,7 +140,7 @@ def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixtu
         "spherical", which they make "diag"; one factor keeps every family.
 
     Raises:
-        TypeError: if the mixture is something else, or A or b holds no real numbers.
+        TypeError: if `mixture` is neither a mixture nor a fit, or A or b holds no real numbers.
         ValueError: if shapes do not match, or a factor is zero.
 
     Example:
@@ -191,7 +191,7 @@ def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
 def total_moments(mixture: Mixture | Fitted) -> tuple[Array, Array]:
     """Mean and covariance of the whole mixture.
 
-    m = Σ_k π_k μ_k and Σ_k π_k [Σ_k + (μ_k − m)(μ_k − m)ᵀ].
+    The mean is m = Σ_k π_k μ_k, the covariance Σ_k π_k [Σ_k + (μ_k − m)(μ_k − m)ᵀ].
 
     Args:
         mixture: the mixture.
@@ -200,7 +200,7 @@ def total_moments(mixture: Mixture | Fitted) -> tuple[Array, Array]:
         Mean, (D,), and covariance, (D, D).
 
     Raises:
-        TypeError: if the mixture is something else.
+        TypeError: if `mixture` is neither a mixture nor a fit.
         ValueError: if it is a stack of mixtures.
 
     Example:

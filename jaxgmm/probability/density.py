@@ -22,7 +22,7 @@ def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
         x: rows, (..., D); one row, (D,), gives a scalar.
 
     Returns:
-        Log-densities, (...), in nats; −∞ for a row too far to be represented.
+        Log-densities, (...), in nats; −∞ where they are too low for the dtype.
 
     Raises:
         ValueError: if the last axis of x is not D.
@@ -50,7 +50,7 @@ def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
         x: rows, (N, D).
 
     Returns:
-        (N, K), in nats, finite for components of weight 0 too; −∞ for a row too far from a component to be represented.
+        (N, K), in nats, finite for components of weight 0 too; −∞ where they are too low for the dtype.
 
     Raises:
         TypeError: if x is a `Data` that is no `Rows`.
@@ -82,9 +82,9 @@ def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
         x: rows, (N, D).
 
     Returns:
-        (N, K), in nats.
+        (N, K), in nats; −∞ for components of weight 0, and where it is too low for the dtype.
 
-    Raises:
+        Raises:
         ValueError: if x is not (N, D).
 
     Example:
@@ -111,8 +111,8 @@ def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
         x: rows, (N, D).
 
     Returns:
-        (N, K); rows of its exponential sum to 1. A row too far to be squared goes to the component
-        nearest in Mahalanobis distance.
+        (N, K); rows of its exponential sum to 1. A row whose squared Mahalanobis distances overflow belongs to the
+        nearest component.
 
     Raises:
         ValueError: if x is not (N, D).
@@ -134,7 +134,7 @@ def _log_responsibilities(mixture: Mixture, data: Any) -> Array:
 
 
 def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
-    """Soft assignment p(k | x_i) = π_k N(x_i; μ_k, Σ_k) / p(x_i).
+    """Responsibilities p(k | x_i) = π_k N(x_i; μ_k, Σ_k) / p(x_i) of the components for each row.
 
     Args:
         mixture: the mixture.
@@ -165,15 +165,15 @@ def _responsibilities(mixture: Mixture, data: Any) -> Array:
 
 
 def predict(mixture: Mixture | Fitted, x: Any) -> Array:
-    """Hard assignment: the component with the largest responsibility.
+    """The component with the largest responsibility for each row.
 
     Args:
         mixture: the mixture.
         x: rows, (N, D).
 
     Returns:
-        Indices, (N,); −1 for a row whose responsibilities are NaN, as those of a row that holds NaN are. A row too far
-        to be squared goes to the nearest component.
+        Indices, (N,); −1 for a row whose responsibilities are NaN, such as a row that holds NaN. A row whose squared
+        Mahalanobis distances overflow goes to the nearest component.
 
     Raises:
         ValueError: if x is not (N, D).
@@ -196,9 +196,10 @@ def _predict(mixture: Mixture, data: Any) -> Array:
 
 
 def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
-    """Uncertainty of the hard assignment, 1 − max_k p(k | x_i): the chance that it is wrong, were the mixture true.
+    """Uncertainty of each row's assignment by `predict`, 1 − max_k p(k | x_i).
 
-    Summed over the other components, so that small values keep their digits.
+    It is the probability that the assignment is wrong if the mixture is true, summed over the other components, so that
+    small values keep their digits.
 
     Args:
         mixture: the mixture.

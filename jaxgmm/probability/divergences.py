@@ -1,4 +1,4 @@
-"""How far one mixture is from another: Kullback–Leibler, L2 and Cauchy–Schwarz; what overflows saturates."""
+"""Divergences between two mixtures: Kullback–Leibler, L2 and Cauchy–Schwarz; finite where terms overflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxgmm.probability.sampling import sample
 
 
 class Estimate(NamedTuple):
-    """A number from random draws.
+    """An estimate from random draws, with its standard error.
 
     Attributes:
         value: the estimate, ().
@@ -43,9 +43,9 @@ class Estimate(NamedTuple):
 def kl_divergence(key: Array, p: Mixture | Fitted, q: Mixture | Fitted, n: int = 10_000) -> Estimate:
     """Kullback–Leibler divergence KL(p ‖ q) = E_p[log p(x) − log q(x)] by Monte Carlo.
 
-    First derivatives are unbiased. In q it is −E_p[∇ log q(x)] at the draws. In p the draws cannot be followed, for
-    their labels are discrete, so it is the score-function form E_p[(f − b) ∇ log p(x)] with f = log p − log q and,
-    for each draw, the mean f of the others as its baseline b (Kool, van Hoof & Welling 2019). It is 0 where p = q.
+    First derivatives are unbiased. In q the derivative is −E_p[∇ log q(x)] at the draws. In p it is the score-function
+    form E_p[(f − b) ∇ log p(x)] with f = log p − log q and, for each draw, the mean f of the others as its baseline b
+    (Kool, van Hoof & Welling 2019). The derivative is 0 where p = q.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -87,17 +87,17 @@ def _kl_divergence(key: Array, p: Mixture, q: Mixture, n: int) -> Estimate:
 def kl_variational(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     """The variational approximation of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
 
-    Σ_a π_a log(Σ_a' π_a' exp(−KL(p_a ‖ p_a')) / Σ_b ω_b exp(−KL(p_a ‖ q_b))): a difference of two bounds, so itself
-    a bound on neither side: it can be negative. It is 0, if not least, where p = q, and exact between two Gaussians.
+    Σ_a π_a log(Σ_a' π_a' exp(−KL(p_a ‖ p_a')) / Σ_b ω_b exp(−KL(p_a ‖ q_b))). This is a difference of two bounds, so it
+    is no bound itself, and can be negative. It is 0 where p = q, though not least there, and exact for two Gaussians.
 
     Args:
-        p: the mixture that the mean is taken over.
+        p: the mixture of the expectation.
         q: the other mixture.
 
-    Returns:
-        (), in nats.
+        Returns:
+            (), in nats.
 
-    Raises:
+        Raises:
         ValueError: if p and q have different numbers of columns.
 
     Example:
@@ -122,15 +122,16 @@ def kl_upper_bound(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     """The variational upper bound of KL(p ‖ q) from divergences between components (Hershey & Olsen 2007).
 
     The least of Σ_ab φ_ab [log(φ_ab / ψ_ab) + KL(p_a ‖ q_b)] over φ, ψ ≥ 0 with Σ_b φ_ab = π_a and Σ_a ψ_ab = ω_b,
-    found by minimising in φ and ψ in turn. Every iterate is a bound; the last has a duality gap lost in rounding, or is
-    the 1000th, within log(1 / min ω) / 1000 of the least. Only first derivatives are right: they hold φ (envelope).
+    found by minimising in φ and ψ in turn. Every iterate is a bound; the last has a duality gap below rounding, or is
+    the 1000th, within log(1 / min ω) / 1000 of the minimum. Only first derivatives are exact: they hold φ fixed
+    (envelope theorem).
 
     Args:
-        p: the mixture that the mean is taken over.
+        p: the mixture of the expectation.
         q: the other mixture.
 
-    Returns:
-        (), in nats; exact between two single components.
+        Returns:
+            (), in nats; exact between two single components.
 
     Raises:
         ValueError: if p and q have different numbers of columns.
@@ -159,11 +160,11 @@ def _kl_upper_bound(p: Mixture, q: Mixture) -> Array:
 
 
 def _log_shares(log_p: Array, log_q: Array, kl: Array) -> Array:
-    """Log of the best φ_ab / π_a, (K, L)."""
+    """Log of the minimising φ_ab / π_a, (K, L)."""
     held, weights, tolerance = jnp.isfinite(log_q), jnp.exp(log_p), 16 * float(jnp.finfo(kl.dtype).eps)
 
     def slopes(shares: Array) -> tuple[Array, Array]:
-        """The bound's slopes in φ, (K, L), and whether the bound may still fall by more than rounding."""
+        """The bound's derivatives in φ, (K, L), and whether the bound may still fall by more than rounding."""
         log_mass = nn.logsumexp(log_p[:, None] + shares, axis=0)
         slope = kl + jnp.where(held, log_mass - log_q, 0.0)[None, :]
         value = jnp.sum(jnp.exp(shares) * slope, axis=1)
@@ -188,7 +189,7 @@ def l2_divergence(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
         q: another.
 
     Returns:
-        (), never negative; rounding is about eps·∫(p² + q²). In many columns it leaves the dtype's range, as p does.
+        (), never negative; its rounding error is about eps·∫(p² + q²). In many columns it over- or underflows, as p does.
 
     Raises:
         ValueError: if p and q have different numbers of columns.
@@ -240,7 +241,7 @@ def _cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
 
 
 def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray) -> Array:
-    """KL(N_i ‖ N_j) for p's components i, `first`, and j, `second`, (K, ·)."""
+    """KL(N_i ‖ N_j), (K, ·), for components i in `first` and j in `second`; those of q are counted from K on."""
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel())
     if isinstance(a, Dense):
         # [T y] = L_j⁻¹ [L_i δ] by one inverse; the sum is that of `Dense.divergence`, free of cancellation.
@@ -255,5 +256,5 @@ def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray
 
 
 def _not_negative(value: Array) -> Array:
-    """The value, 0 where rounding made it negative, with its own derivative."""
+    """The value, or 0 where rounding made it negative, with the derivative of the value in either case."""
     return value - lax.stop_gradient(jnp.where(value < 0, value, 0.0))

@@ -1,4 +1,4 @@
-"""Likelihoods and moments, summed over rows, and their derivatives."""
+"""Log-likelihoods and moments of rows, and their derivatives."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = 
         sample_weight: non-negative weights, (N,); None is 1 for each row.
 
     Returns:
-        The moments in the family's statistic, and the total log-likelihood, (). A row too far to be squared
-        adds nothing to the moments; the log-likelihood is then −∞.
+        The moments, with the scatter that the family needs, and the total log-likelihood, (). A row whose squared
+        Mahalanobis distances overflow adds nothing to the moments; the log-likelihood is then −∞.
 
     Raises:
         ValueError: if shapes do not match.
@@ -110,8 +110,8 @@ def _e_step(mixture: Mixture, data: Any) -> tuple[Moments, Array]:
 def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
     """Q(θ; Moments) = Σ_k N_k log π_k − ½ Σ_k [N_k (D log 2π + log|Σ_k|) + tr Σ_k⁻¹ (S_k + N_k δ_k δ_kᵀ)].
 
-    Here δ_k = mean_k − μ_k: the complete-data log-likelihood, expected under the responsibilities that
-    the moments were gathered with.
+    This is the expected complete-data log-likelihood under the responsibilities that gave the moments; here
+    δ_k = mean_k − μ_k.
     """
     mass, covs = moments.mass, mixture.covs
     log_det = covs.log_det(mixture.n_features) + mixture.n_features * float(np.log(2 * np.pi))
@@ -127,7 +127,7 @@ def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
 def data_log_likelihood(mixture: Mixture, data: Any) -> Array:
     """Total log-likelihood of any `Data`, with Fisher's identity as its derivative in the mixture.
 
-    No moments tell the slope in a weight of 0: see `_of_absent`.
+    Moments do not determine the derivative in a weight of 0, which `_of_absent` adds.
     """
     return data.log_likelihood(mixture)
 
@@ -146,7 +146,7 @@ def _fisher(primals: tuple[Mixture, Any], tangents: tuple[Any, Any]) -> tuple[Ar
 
 @jax.custom_jvp
 def _of_absent(mixture: Mixture, data: Any) -> Array:
-    """What components of weight 0 add to the log-likelihood: nothing, with its slope in their weights."""
+    """The contribution of components of weight 0 to the log-likelihood: 0, with its derivative in their weights."""
     return zeros_of((), mixture, data)
 
 

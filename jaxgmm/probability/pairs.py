@@ -1,4 +1,4 @@
-"""Two mixtures side by side: in one dtype, and their components in pairs."""
+"""Pairs of mixtures: in one dtype, and their components pair by pair."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_pair(p: Mixture | Fitted, q: Mixture | Fitted) -> tuple[Mixture, Mixture]
     """Two mixtures in one dtype, the wider.
 
     Raises:
-        TypeError: if one is no mixture, nor a fit.
+        TypeError: if one is neither a mixture nor a fit.
         ValueError: if one is a stack, or if they have different numbers of columns, or names of them.
     """
     check_same_names(p, q)
@@ -41,7 +41,7 @@ def normalised(mixture: Mixture) -> Mixture:
 
 
 def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
-    """Means and covariances of components by indices (n,), q's counted from K on: `Dense` if either mixture's are."""
+    """Means and covariances of components by indices (n,), those of q counted from K on; `Dense` if either mixture's are."""
     dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
 
     def factors(mixture: Mixture) -> Array:
@@ -56,7 +56,7 @@ def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array
 
 
 def drawn_in(whitened: Array) -> Array:
-    """Whitened entries drawn in to where all D² + D squares add up without overflow, so that infinity makes no NaN."""
+    """Whitened entries, clipped so that the sum of D² + D squares does not overflow, and infinity makes no NaN."""
     limit = float(np.sqrt(jnp.finfo(whitened.dtype).max)) / (8 * whitened.shape[1])
     return jnp.clip(whitened, -limit, limit)
 
@@ -82,7 +82,7 @@ def log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
 
 @jax.custom_jvp
 def _log_normal(shift: Array, rows: Array) -> Array:
-    """Log N(δ; 0, R Rᵀ), less −(D/2) log 2π, for δ (n, D) and R (n, D, ·); no condition number is squared."""
+    """Log N(δ; 0, R Rᵀ), less −(D/2) log 2π, for δ (n, D) and R (n, D, ·), without squaring a condition number."""
     return _log_normal_and_slopes(shift, rows)[0]
 
 
@@ -95,7 +95,7 @@ def _log_normal_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array])
 def _log_normal_and_slopes(shift: Array, rows: Array) -> tuple[Array, Array, Array]:
     """The value and its derivatives in δ and R: with L Lᵀ = R Rᵀ and y = L⁻¹ δ, −L⁻ᵀ y and L⁻ᵀ (y yᵀ − I) L⁻¹ R.
 
-    By hand: half the time of the derivative by way of L.
+    Written out since this takes half the time of the derivative through L.
     """
     factor = Dense(lower_factor(rows))
     inverse = factor.inverse()

@@ -1,4 +1,4 @@
-"""Draws with derivatives in the mixture: each row moves so that its conditional CDFs stay what they are.
+"""Draws with derivatives in the mixture: each row moves so that its conditional CDFs stay constant.
 
 With y_k = L_k⁻¹ (x − μ_k), column d of a row, given those before it, has the CDF F_d = Σ_k w_kd Φ(y_kd), where
 w_kd ∝ π_k Π_{j<d} φ(y_kj) / L_kjj. A small change of the mixture moves the row by dx, with dF_d = 0 for every d.
@@ -29,17 +29,17 @@ from jaxgmm.probability.sampling import sample
 
 _HALF_LOG_TWO_PI = 0.5 * float(np.log(2 * np.pi))
 _TEMPORARIES = 8
-"""Arrays (K, D, C) that are about at once for a chunk: shared out so, the cache gave 1.2 to 1.8 times the speed."""
+"""The number of arrays (K, D, C) held at once for a chunk: chunks of that size were 1.2 to 1.8 times as fast."""
 
 
 @keyed
 def sample_reparameterised(key: Array, mixture: Mixture | Fitted, n: int) -> Array:
-    """Draw the rows of `sample`, with derivatives in the mixture.
+    """Rows drawn from a mixture, those of `sample`, with derivatives in the mixture.
 
-    ∇ E f(x) = E[∇f(x) dx/dθ], with dx/dθ of `reparameterise`: the gradient of a mean over the rows is an unbiased
-    estimate of the gradient of the expectation, in the weights too. Its variance in means and factors is most often
-    far below the score function's; in the weights it grows with the gaps that a row must cross between components,
-    and may lie far above.
+    ∇ E f(x) = E[∇f(x) dx/dθ], with dx/dθ as in `reparameterise`: the gradient of a mean over the rows is an unbiased
+    estimate of the gradient of the expectation, in the weights too. In means and factors its variance is usually far
+    below that of the score-function estimate; in the weights it grows with the distance between components, and may be
+    far above.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -50,7 +50,7 @@ def sample_reparameterised(key: Array, mixture: Mixture | Fitted, n: int) -> Arr
         Rows, (n, D): those of `sample(key, mixture, n)`.
 
     Raises:
-        TypeError: if the key is not typed, the mixture is something else, or n is not an integer.
+        TypeError: if the key is not typed, `mixture` is neither a mixture nor a fit, or n is not an integer.
         ValueError: if n is negative.
 
     References:
@@ -68,22 +68,22 @@ def sample_reparameterised(key: Array, mixture: Mixture | Fitted, n: int) -> Arr
 
 
 def reparameterise(mixture: Mixture | Fitted, x: ArrayLike) -> Array:
-    """The rows themselves, with the derivative that holds their conditional CDFs.
+    """The rows themselves, with the derivative in the mixture that keeps their conditional CDFs constant.
 
     dx/dθ = −(∂F/∂x)⁻¹ ∂F/∂θ for F_d(x) = P(X_d ≤ x_d | X_j = x_j for j < d), a lower triangular system. The weights
-    count as softmax(log_weights). In x the derivative is the identity. Second derivatives, in the mixture, the rows or
-    one and the other in either order, let the row move; third ones do where rows are held.
+    count as softmax(log_weights). In x the derivative is the identity. Second derivatives, in the mixture and the rows,
+    are those of the moving row; third derivatives are exact where the rows are held fixed.
 
     Args:
         mixture: the mixture.
         x: rows that count as drawn from it, (..., D).
 
     Returns:
-        x, (..., D). Where F is so flat that the derivative might overflow, in a gap many standard deviations wide,
-        it is bounded.
+        x, (..., D). The derivative is bounded where it might overflow since F is flat, in a gap between components many
+        standard deviations wide.
 
     Raises:
-        TypeError: if the mixture is something else, or x holds no real numbers.
+        TypeError: if `mixture` is neither a mixture nor a fit, or x holds no real numbers.
         ValueError: if the last axis of x is not D.
 
     References:
@@ -107,7 +107,7 @@ def _reparameterise(mixture: Mixture, x: Array) -> Array:
 
 @jax.custom_jvp
 def _held(mixture: Mixture, x: Array) -> Array:
-    """T(θ, x) with F(θ, T) = F(θ₀, x) for θ₀ the value of θ: x itself."""
+    """The rows T(θ, x) for which F(θ, T) = F(θ₀, x), θ₀ being the value of θ: x itself."""
     return x
 
 
@@ -128,11 +128,11 @@ def _held_tangent(primals: tuple[Mixture, Array], tangents: tuple[Any, Any]) -> 
 
 
 class _Frame(NamedTuple):
-    """What whitens rows about a centre.
+    """A mixture prepared to whiten rows about a centre.
 
     Attributes:
-        inverse: L⁻¹, as its covariances keep it.
-        means: about the centre, (K, D).
+        inverse: L⁻¹ in the form that `Covariances.whiten` takes.
+        means: μ_k less the centre, (K, D).
         log_scales: log L_kdd, (K, D) or (1, D).
         log_weights: log π_k, (K,).
     """
@@ -144,7 +144,7 @@ class _Frame(NamedTuple):
 
 
 class _Conditionals(NamedTuple):
-    """The columns of C rows, each given those before it.
+    """The conditional distribution of each column given those before it, for C rows.
 
     Attributes:
         weights: w_kd, (K, D, C).
@@ -160,7 +160,7 @@ class _Conditionals(NamedTuple):
 
 
 def _velocity(mixture: Mixture, change: Any, x: Array) -> Array:
-    """Dx, (N, D), of rows whose F stays as the mixture moves by `change`; linear in that."""
+    """The changes dx, (N, D), that keep the rows' F constant as the mixture moves by `change`; linear in that."""
     centre, covs = centre_of(mixture), mixture.covs
     frame, turn = jax.jvp(lambda mixture: _frame(mixture, centre), (mixture,), (change,))
 
@@ -184,7 +184,7 @@ def _frame(mixture: Mixture, centre: Array) -> _Frame:
 
 
 def _conditionals(frame: _Frame, y: Array) -> _Conditionals:
-    """Weights and ratios from whitened residuals (K, D, C).
+    """The `_Conditionals` of rows from their whitened residuals (K, D, C).
 
     With t_k = ±y_k, of the sign for which Σ w Φ(t) ≤ ½, no term of the ratio cancels another. The ratio is
     r_k L_kdd Φ(t_k)/φ(t_k), bounded where t_k ≤ 0, and by its logarithm elsewhere.
@@ -222,17 +222,17 @@ def _mills(distance: Array, tail: Array) -> Array:
 
 
 def _substitute(frame: _Frame, turn: _Frame, drift: Array, given: _Conditionals) -> Array:
-    """Dx, (D, C), from dF = 0 column by column.
+    """The changes dx, (D, C), that solve dF = 0, column by column.
 
     With q_kd = drift_kd + Σ_{j<d} (L_k⁻¹)_dj dx_j, dy_kd = q_kd + dx_d / L_kdd; and
     0 = dF_d / p_d = dx_d + Σ_k [r_kd L_kdd q_kd + ratio_kd (a_kd − Σ_l w_ld a_ld)] for a_kd = d log w_kd up to a
     constant, since Σ_k dw_kd = 0.
 
     Args:
-        frame: of the mixture.
+        frame: the frame of the mixture.
         turn: its tangent.
-        drift: tangent of y where the row stays, (K, D, C).
-        given: the columns, each given those before it.
+        drift: the tangent of y for fixed rows, (K, D, C).
+        given: the conditionals of the columns.
     """
     n_components, n_features, n_rows = drift.shape
     mixes = frame.inverse.ndim == 3

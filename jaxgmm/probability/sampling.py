@@ -17,7 +17,7 @@ from jaxgmm.numerics.linalg import product
 
 @keyed
 def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]:
-    """Draw rows: k ~ π, then x ~ N(μ_k, Σ_k).
+    """Rows drawn from a mixture, k ~ π and x ~ N(μ_k, Σ_k), and their components.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -28,7 +28,7 @@ def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]
         Rows, (n, D), and the component that each came from, (n,); NaN and −1 where a weight is NaN.
 
     Raises:
-        TypeError: if the key is not typed, the mixture is something else, or n is not an integer.
+        TypeError: if the key is not typed, `mixture` is neither a mixture nor a fit, or n is not an integer.
         ValueError: if the mixture is a stack, or n is negative.
 
     Example:
@@ -52,7 +52,7 @@ def _sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
 
 
 def _coloured(mixture: Mixture, labels: Array, normal: Array) -> Array:
-    """L_k z for each row: component by component, since a factor for each row would hold n·D² numbers."""
+    """L_k z for each row, computed component by component, since a factor for each row would take n·D² numbers."""
     covs = mixture.covs
     if not isinstance(covs, Dense):
         return normal * jnp.broadcast_to(covs.scale, (mixture.n_components, covs.scale.shape[1]))[labels]

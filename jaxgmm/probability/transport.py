@@ -1,4 +1,4 @@
-"""The Wasserstein distance between mixtures, by exact transport between their components."""
+"""The Wasserstein distance between mixtures, by optimal transport between their components."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from jaxgmm.numerics.linalg import product
 from jaxgmm.probability.pairs import as_pair, components, normalised
 
 _MOST_PATHS = 4
-"""Augmenting paths allowed for each pair of components of either mixture; a few per component do, mostly."""
+"""The most augmenting paths for each pair of components; mostly a few for each component suffice."""
 
 
 class Transport(NamedTuple):
-    """How one mixture is best carried onto another.
+    """The optimal transport of one mixture onto another.
 
     Attributes:
-        distance: MW2, ().
+        distance: the mixture Wasserstein distance MW2, ().
         plan: mass carried from each component of p to each of q, (K, L); rows sum to p's weights, columns to q's.
             It has no derivative.
         costs: squared Wasserstein distances between components, (K, L).
@@ -42,15 +42,15 @@ class Transport(NamedTuple):
 
 
 class _Flow(NamedTuple):
-    """Part of the mass on its way, the cheapest for what it carries.
+    """A partial transport plan, the cheapest for the mass that it carries.
 
     Attributes:
         plan: mass carried, (K, L).
-        supply: mass yet to leave, (K,).
-        demand: mass yet to arrive, (L,).
-        source_price: u with c_kl − u_k − v_l ≥ 0, and = 0 wherever mass is carried, (K,).
-        sink_price: v, (L,).
-        paths_left: paths that may still be tried, ().
+        supply: mass not yet carried from each component of p, (K,).
+        demand: mass still missing in each component of q, (L,).
+        source_price: dual variables u, with c_kl − u_k − v_l ≥ 0, and = 0 wherever mass is carried, (K,).
+        sink_price: dual variables v, (L,).
+        paths_left: the number of paths that may still be tried, ().
     """
 
     plan: Array
@@ -85,9 +85,9 @@ def wasserstein(p: Mixture | Fitted, q: Mixture | Fitted) -> Transport:
     MW2² = min_w Σ_kl w_kl W2²(p_k, q_l) over w ≥ 0 with Σ_l w_kl = π_k and Σ_k w_kl = ω_l, where
     W2² = ‖μ_k − μ_l‖² + tr(Σ_k + Σ_l − 2(Σ_k^½ Σ_l Σ_k^½)^½). It is at least the W2 of the mixtures themselves.
 
-    First derivatives of the distance and the costs are exact, by the envelope theorem, and second ones are not: the
-    plan, the prices of the weights and the rotations between covariances are held. Where several plans or prices are
-    best, it is the derivative of one of them. At distance 0, the tip of a cone, it is 0.
+    First derivatives of the distance and the costs are exact, by the envelope theorem; second ones are not, since the
+    plan, the dual prices of the weights and the rotations between covariances are held fixed. Where several plans or
+    prices are optimal, the derivative is that of one of them. At distance 0, where there is none, it is given as 0.
 
     Args:
         p: a mixture of K components.
@@ -130,7 +130,7 @@ def _wasserstein(p: Mixture, q: Mixture) -> Transport:
 
 
 def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Array]:
-    """A power of two, (), near the largest length between components that are there, and W2² in that unit, (K, L)."""
+    """A power of two, (), near the largest distance between components of positive weight, and W2² in that unit, (K, L)."""
     first, second = np.indices(there.shape)
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel() + p.n_components)
     shift, (factor,), (other_factor,) = mean - other_mean, jax.tree.leaves(a), jax.tree.leaves(b)
@@ -145,8 +145,8 @@ def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Arra
 def _bures(a: Array, b: Array) -> Array:
     """tr(A Aᵀ + B Bᵀ) − 2 tr((A Aᵀ)^½ B Bᵀ (A Aᵀ)^½)^½ for factors (..., D, D).
 
-    The last trace is the nuclear norm of AᵀB = U S Vᵀ, so that the whole is min_Q ‖A Q − B‖² over rotations, attained
-    at Q = U Vᵀ: no cancellation where the two are close, and the derivative is that at Q held.
+    The last trace is the nuclear norm of AᵀB = U S Vᵀ, so that the value is min_Q ‖A Q − B‖² over orthogonal Q, attained
+    at Q = U Vᵀ: there is no cancellation where the two are close, and the derivative is that for fixed Q.
     """
     rotation = nearest_rotation(product("...ji,...jk->...ik", a, b))
     squared = jnp.sum((product("...ij,...jk->...ik", a, rotation) - b) ** 2, axis=(-2, -1))
@@ -157,11 +157,11 @@ def _bures(a: Array, b: Array) -> Array:
 
 
 def cheapest_plan(supply: Array, demand: Array, costs: Array) -> tuple[Array, Array, Array]:
-    """The cheapest plan, (K, L), and prices (K,), (L,) that prove it so: successive shortest paths.
+    """The cheapest plan, (K, L), and the dual prices (K,), (L,) that prove it optimal, by successive shortest paths.
 
-    Mass goes along the shortest path, by costs less prices, from any source with supply to any sink with demand; a
-    step back along the plan takes mass off it. Each path empties a source, fills a sink or clears an entry of the
-    plan, exactly. Ahuja, Magnanti & Orlin 1993, section 9.7.
+    Mass is sent along the path that is shortest by reduced costs, from any source with supply to any sink with demand; a
+    step backwards along the plan takes mass off it. Each path exactly empties a source, fills a sink or clears an entry
+    of the plan (Ahuja, Magnanti & Orlin 1993, section 9.7).
     """
     source_price = jnp.min(costs, axis=1)
     sink_price = jnp.min(costs - source_price[:, None], axis=0)
@@ -224,7 +224,7 @@ def _reach(reduced: Array, flow: _Flow) -> _Reach:
 
 
 def _walk(reach: _Reach, flow: _Flow, end: Array, reached: Array) -> tuple[Array, Array, Array]:
-    """The path to a sink as +1 and −1 on the plan, (K, L), the source where it starts, and the mass it can take."""
+    """The path to a sink as +1 and −1 on the plan, (K, L), the source where it starts, and the mass that it can carry."""
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         path, source, room = state
