@@ -84,7 +84,7 @@ def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
     Returns:
         (N, K), in nats; −∞ for components of weight 0, and where it is too low for the dtype.
 
-        Raises:
+    Raises:
         ValueError: if x is not (N, D).
 
     Example:

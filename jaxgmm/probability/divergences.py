@@ -94,10 +94,10 @@ def kl_variational(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
         p: the mixture of the expectation.
         q: the other mixture.
 
-        Returns:
-            (), in nats.
+    Returns:
+        (), in nats.
 
-        Raises:
+    Raises:
         ValueError: if p and q have different numbers of columns.
 
     Example:
@@ -130,8 +130,8 @@ def kl_upper_bound(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
         p: the mixture of the expectation.
         q: the other mixture.
 
-        Returns:
-            (), in nats; exact between two single components.
+    Returns:
+        (), in nats; exact between two single components.
 
     Raises:
         ValueError: if p and q have different numbers of columns.
@@ -189,7 +189,7 @@ def l2_divergence(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
         q: another.
 
     Returns:
-        (), never negative; its rounding error is about eps·∫(p² + q²). In many columns it over- or underflows, as p does.
+        (), never negative; its rounding error is about eps·∫(p² + q²). In many columns it over- or underflows.
 
     Raises:
         ValueError: if p and q have different numbers of columns.

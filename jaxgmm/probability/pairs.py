@@ -41,7 +41,7 @@ def normalised(mixture: Mixture) -> Mixture:
 
 
 def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
-    """Means and covariances of components by indices (n,), those of q counted from K on; `Dense` if either mixture's are."""
+    """Means and covariances of components by indices (n,), q's counted from K on; `Dense` if either mixture's are."""
     dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
 
     def factors(mixture: Mixture) -> Array:

@@ -130,7 +130,7 @@ def _wasserstein(p: Mixture, q: Mixture) -> Transport:
 
 
 def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Array]:
-    """A power of two, (), near the largest distance between components of positive weight, and W2² in that unit, (K, L)."""
+    """A power of two, (), near the largest length among the components of positive weight, and W2² in that unit."""
     first, second = np.indices(there.shape)
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel() + p.n_components)
     shift, (factor,), (other_factor,) = mean - other_mean, jax.tree.leaves(a), jax.tree.leaves(b)
@@ -145,8 +145,8 @@ def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Arra
 def _bures(a: Array, b: Array) -> Array:
     """tr(A Aᵀ + B Bᵀ) − 2 tr((A Aᵀ)^½ B Bᵀ (A Aᵀ)^½)^½ for factors (..., D, D).
 
-    The last trace is the nuclear norm of AᵀB = U S Vᵀ, so that the value is min_Q ‖A Q − B‖² over orthogonal Q, attained
-    at Q = U Vᵀ: there is no cancellation where the two are close, and the derivative is that for fixed Q.
+    The last trace is the nuclear norm of AᵀB = U S Vᵀ, so that the value is min_Q ‖A Q − B‖² over orthogonal Q,
+    attained at Q = U Vᵀ: there is no cancellation where the two are close, and the derivative is that for fixed Q.
     """
     rotation = nearest_rotation(product("...ji,...jk->...ik", a, b))
     squared = jnp.sum((product("...ij,...jk->...ik", a, rotation) - b) ** 2, axis=(-2, -1))
@@ -159,9 +159,9 @@ def _bures(a: Array, b: Array) -> Array:
 def cheapest_plan(supply: Array, demand: Array, costs: Array) -> tuple[Array, Array, Array]:
     """The cheapest plan, (K, L), and the dual prices (K,), (L,) that prove it optimal, by successive shortest paths.
 
-    Mass is sent along the path that is shortest by reduced costs, from any source with supply to any sink with demand; a
-    step backwards along the plan takes mass off it. Each path exactly empties a source, fills a sink or clears an entry
-    of the plan (Ahuja, Magnanti & Orlin 1993, section 9.7).
+    Mass is sent along the path that is shortest by reduced costs, from any source with supply to any sink with demand;
+    a step backwards along the plan takes mass off it. Each path exactly empties a source, fills a sink or clears an
+    entry of the plan (Ahuja, Magnanti & Orlin 1993, section 9.7).
     """
     source_price = jnp.min(costs, axis=1)
     sink_price = jnp.min(costs - source_price[:, None], axis=0)
@@ -224,7 +224,7 @@ def _reach(reduced: Array, flow: _Flow) -> _Reach:
 
 
 def _walk(reach: _Reach, flow: _Flow, end: Array, reached: Array) -> tuple[Array, Array, Array]:
-    """The path to a sink as +1 and −1 on the plan, (K, L), the source where it starts, and the mass that it can carry."""
+    """The path to a sink as +1 and −1 on the plan, (K, L), the source where it starts, and the mass it can carry."""
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         path, source, room = state
