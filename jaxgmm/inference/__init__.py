@@ -1,1 +1,1 @@
-"""Inference: what a fit says of the truth, and how it depends on the rows."""
+"""Inference: standard errors, the bootstrap, influence, and fits as functions of their data."""

@@ -1,4 +1,4 @@
-"""The bootstrap: refits to data drawn anew, from the same start, so that components keep their names."""
+"""The bootstrap: refits to resampled or simulated data, all from the same start, so that components keep their order."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from jaxgmm.model.priors.ridge import settle
 from jaxgmm.probability.sampling import sample
 
 KINDS = ("resampled", "parametric")
-"""Where the data of a refit come from."""
+"""Names of the ways to make the data of a refit."""
 
 _BATCH = 16
-"""Refits that climb at once."""
+"""The number of refits in a vmapped batch."""
 
 _MOST_COUNTED = 1e6
-"""Weight up to which counts are drawn as Poisson's own."""
+"""The largest weight for which counts are drawn from the Poisson distribution itself."""
 
 
 class Bootstrap(NamedTuple):
-    """Refits, each from the fitted mixture.
+    """The refits of a bootstrap, each begun at the fitted mixture.
 
     Attributes:
         mixtures: the refits, stacked along a leading axis, (n, ...).
         status: `Status` of each, (n,).
-        standard_errors: standard deviations over the refits that did not fail, of each parameter; NaN with fewer
-            than two.
+        standard_errors: standard deviation of each parameter over the refits that did not fail; NaN with fewer than
+            two.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -70,10 +70,10 @@ def bootstrap(
     max_iter: int = 1000,
     tol: ArrayLike = 1e-8,
 ) -> Bootstrap:
-    """Refit a mixture to n data sets drawn anew.
+    """Refits of a mixture to n bootstrap samples of its data, and the standard errors from them.
 
-    "resampled" counts row i Poisson(wᵢ) times, the bootstrap of rows whose number is itself random, which is the same
-    for integer weights and for repeated rows, and costs no copy of the rows. "parametric" draws N rows from the
+    "resampled" counts row i Poisson(wᵢ) times, the bootstrap for a random number of rows: integer weights give the same
+    as repeated rows, and no rows are copied. "parametric" draws N rows from the
     mixture. Refits start at the mixture itself and run in vmapped batches.
 
     Args:
@@ -83,13 +83,13 @@ def bootstrap(
         n: number of refits; static.
         kind: "resampled" or "parametric"; static.
         sample_weight: non-negative weights, (N,), that count as repeated rows; None is 1 for each row.
-        algorithm: how to refit.
-        prior: the prior that it was fitted under.
-        max_iter: most iterations of each; static.
-        tol: gain per unit weight, in nats, below which each stops; see `run`.
+        algorithm: the algorithm of the refits.
+        prior: the prior that the mixture was fitted under.
+        max_iter: most iterations of each refit; static.
+        tol: gain per unit weight, in nats, below which a refit stops; see `run`.
 
     Returns:
-        The refits, with the standard errors that they make.
+        The refits, and the standard errors computed from them.
 
     Raises:
         TypeError: if the key is not typed, or an argument is of the wrong type.
@@ -155,28 +155,28 @@ def _bootstrap(
 
 
 def summary(mixtures: Mixture, status: Array) -> Bootstrap:
-    """Refits with their standard deviations over those that did not fail."""
+    """The refits, with standard deviations over those that did not fail."""
     sound = (status == Status.CONVERGED) | (status == Status.MAX_ITER)
     errors = jax.tree.map(functools.partial(_deviation, sound), jax.vmap(parameters)(mixtures))
     return Bootstrap(mixtures, status, errors)
 
 
 def _counts(key: Array, rates: Array) -> Array:
-    """Poisson counts; beyond `_MOST_COUNTED` normal ones, whose skewness is a thousandth less: counts are int32."""
+    """Poisson counts; of rates beyond `_MOST_COUNTED` rounded normal draws, since JAX's Poisson counts are int32."""
     few = jax.random.poisson(_threefry(key), jnp.minimum(rates, _MOST_COUNTED)).astype(rates.dtype)
     many = rates + jnp.sqrt(rates) * jax.random.normal(jax.random.fold_in(key, 1), rates.shape, rates.dtype)
     return jnp.where(rates > _MOST_COUNTED, jnp.round(many), few)
 
 
 def _threefry(key: Array) -> Array:
-    """The key itself, or one drawn from it: JAX draws Poisson counts from Threefry keys alone."""
+    """The key itself if it is a Threefry key, else one drawn from it: JAX's Poisson draws need that kind."""
     if str(jax.random.key_impl(key)) == "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
 
 
 def _deviation(counted: Array, values: Array) -> Array:
-    """Standard deviation over the leading axis of those counted, divisor their number less 1."""
+    """The standard deviation over those entries of the leading axis that are `counted`, divisor their number less 1."""
     weights = counted.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
     total = jnp.sum(weights)
     held = jnp.where(weights > 0, values, 0.0)

@@ -1,4 +1,4 @@
-"""What single rows do to a fit."""
+"""The influence of single rows on a fit."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def influence(
     prior: Any = None,
     function: Callable[[Mixture], Array] | None = None,
 ) -> Any:
-    """How a fitted mixture changes with the weight of each row: dθ/dwᵢ = H⁻¹ ∂²(ℓ + log prior)/∂θ∂wᵢ.
+    """Derivatives of a fitted mixture in the weight of each row, dθ/dwᵢ = H⁻¹ ∂²(ℓ + log prior)/∂θ∂wᵢ.
 
-    H is the observed information. Leaving row i out changes θ by −wᵢ dθ/dwᵢ to first order, adding it once more by
-    dθ/dwᵢ. For all parameters H is built, P² numbers for P of them; for one function of the mixture one solve by
-    conjugate gradients does.
+    H is the observed information. To first order, leaving row i out changes θ by −wᵢ dθ/dwᵢ, and adding it once more
+    by dθ/dwᵢ. For all P parameters the P × P matrix H is built; for one function of the mixture a single solve by
+    conjugate gradients suffices.
 
     Args:
-        mixture: a fitted mixture; it must be the optimum.
+        mixture: a fitted mixture; it has to be the optimum.
         x: rows, (N, D).
         sample_weight: the weights that it was fitted with, (N,); None is 1 for each row.
         prior: the prior that it was fitted under; None is maximum likelihood.
-        function: a scalar function of a mixture, static by identity; None is every parameter.
+        function: a scalar function of a mixture, static by identity; None gives every parameter.
 
     Returns:
         Derivatives of the function, (N,); without one `weights` (N, K), `means` (N, K, D) and `covariances`
         (N, K, D, D). 0 for components with weight 0; NaN where the mixture is no maximum.
 
     Raises:
-        TypeError: if `prior` is not one, x is a `Data` that is no `Rows`, or the function cannot be called.
+        TypeError: if `prior` is no prior, x is a `Data` that is no `Rows`, or the function cannot be called.
         ValueError: if shapes do not match, the function gives no scalar, or, where they are concrete, weights are
             negative, not finite or all zero.
 

@@ -1,4 +1,4 @@
-"""The observed information of a fitted mixture, the scores of its rows, and the parameters as functions of them."""
+"""The observed information of a fitted mixture, the scores of its rows, and derivatives of its parameters."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jaxgmm.numerics.linalg import product
 
 
 class Parameters(NamedTuple):
-    """A number for each parameter of a mixture, dense for every family.
+    """A number for each parameter of a mixture, such as its standard error; dense for every family.
 
     Attributes:
-        weights: of π_k, (..., K).
-        means: of μ_k, (..., K, D).
-        covariances: of Σ_k, (..., K, D, D).
+        weights: numbers for π_k, (..., K).
+        means: numbers for μ_k, (..., K, D).
+        covariances: numbers for Σ_k, (..., K, D, D).
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -48,7 +48,7 @@ def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior:
     """A mixture and rows in one dtype.
 
     Raises:
-        TypeError: if the mixture or the prior is not one, or x is a `Data` that is no `Rows`.
+        TypeError: if `mixture` is neither a mixture nor a fit, `prior` is no prior, or x is a `Data` that is no `Rows`.
         ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
     """
     check_prior(prior)
@@ -59,20 +59,20 @@ def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior:
 
 
 def parameters(mixture: Mixture) -> Parameters:
-    """The parameters themselves."""
+    """The weights, means and covariances of a mixture."""
     return Parameters(mixture.weights, mixture.means, mixture.covariances)
 
 
 def sensitivities(around: Neighbourhood) -> Parameters:
-    """Derivative of each parameter along the P coordinates about a mixture, with a last axis P."""
+    """Derivatives of each parameter in the P coordinates about a mixture, with a last axis P."""
     return jax.jacfwd(lambda steps: parameters(around.at(steps)))(around.origin)
 
 
 def inverse_factor(around: Neighbourhood, data: Rows) -> Array:
     """L⁻¹ for the observed information H = L Lᵀ at an optimum, (P, P); NaN if the mixture is no maximum.
 
-    H = I − Σ wᵢ [Σ_k rᵢₖ sᵢₖ sᵢₖᵀ − sᵢ sᵢᵀ] with sᵢₖ the score of row i if it were known to be of component k, and sᵢ
-    their mean (Louis 1982). Coordinates that cannot move keep an information of 1.
+    H = I − Σ wᵢ [Σ_k rᵢₖ sᵢₖ sᵢₖᵀ − sᵢ sᵢᵀ] with sᵢₖ the score of row i under component k alone, and sᵢ = Σ_k rᵢₖ sᵢₖ
+    (Louis 1982). Coordinates that cannot move have an information of 1.
     """
     n_components = around.centre.n_components
 
@@ -101,7 +101,7 @@ def score_scatter(around: Neighbourhood, data: Rows) -> Array:
 
 
 def scores(around: Neighbourhood, data: Rows) -> Array:
-    """Derivative of log p(x_i) along the coordinates, (N, P); 0 for a row without weight whose square is not finite."""
+    """Derivatives of log p(x_i) in the coordinates, (N, P); 0 for a row of weight 0 whose square is not finite."""
     look = _viewer(around)
 
     def chunk(x: Array, weights: Array) -> Array:
@@ -112,7 +112,7 @@ def scores(around: Neighbourhood, data: Rows) -> Array:
 
 
 def prior_slopes(around: Neighbourhood, data: Rows, prior: Any) -> Array:
-    """What a unit of a row's weight adds to the slope of the log-prior, (N, P), by way of its columns."""
+    """Derivatives in each row's weight of the log-prior's gradient, (N, P), through the variances of the columns."""
 
     def slope(weights: Array) -> Array:
         penalty = prepare(prior, Rows(data.x, weights).columns())
@@ -122,7 +122,7 @@ def prior_slopes(around: Neighbourhood, data: Rows, prior: Any) -> Array:
 
 
 def _viewer(around: Neighbourhood) -> Callable[[Array, Array], tuple[Array, whitened.Joint]]:
-    """What gives responsibilities (K, C) and whitened residuals for a chunk of rows (C, D) with weights (C,)."""
+    """A function from a chunk of rows (C, D) with weights (C,) to responsibilities (K, C) and whitened residuals."""
     centre = centre_of(around.centre)
     prepared = whitened.prepare(about(around.centre, centre))
 
@@ -134,7 +134,7 @@ def _viewer(around: Neighbourhood) -> Callable[[Array, Array], tuple[Array, whit
 
 
 def _fold(around: Neighbourhood, data: Rows, chunk: Callable[[Array, Array, whitened.Joint], Array]) -> Array:
-    """Sum of what `chunk(weights, responsibilities, seen)` gives over all chunks."""
+    """The sum of `chunk(weights, responsibilities, seen)` over all chunks."""
     look = _viewer(around)
     return data.fold(_width(around), lambda x, weights: chunk(weights, *look(x, weights)), jnp.add)
 

@@ -1,8 +1,8 @@
 """Coordinates about a mixture in which the information of the complete data is the identity.
 
-Σ N_k (d log π_k)² + Σ N_k ‖L_k⁻¹ dμ_k‖² + 2 Σ_j (N_j + λ) KL(Σ_j ‖ Σ_j + dΣ_j) is the squared length of a small step:
-what an M-step takes minus the Hessian of the objective for. There the true one lies between 0 and 1, so that
-conjugate gradients need no other preconditioner; and no coordinate is idle, since steps of the weights keep their sum.
+The squared length of a small step is Σ N_k (d log π_k)² + Σ N_k ‖L_k⁻¹ dμ_k‖² + 2 Σ_j (N_j + λ) KL(Σ_j ‖ Σ_j + dΣ_j).
+In such coordinates the eigenvalues of minus the objective's Hessian lie between 0 and 1, so that conjugate gradients
+need no other preconditioner. No coordinate is redundant, since steps of the weights keep their sum.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from jaxgmm.numerics.linalg import product
 
 
 class Neighbourhood(NamedTuple):
-    """A mixture with the lengths of its coordinates: K − 1 for the weights, K·D for the means, then the factors.
+    """Coordinates about a mixture: K − 1 for the weights, K·D for the means, then those of the covariances.
 
     Attributes:
-        centre: the mixture.
+        centre: the mixture, which has coordinates 0.
         basis: steps of the log-weights, (K, K−1).
         of_means: length of a step of each mean in whitened coordinates, (K,).
         of_covs: of each distinct covariance's coordinates, (n, C).
-        held: which coordinates can move, those of components with log-weight −∞ cannot, (P,).
+        held: whether each coordinate can move, (P,); those of components with log-weight −∞ cannot.
     """
 
     centre: Mixture
@@ -36,7 +36,7 @@ class Neighbourhood(NamedTuple):
 
     @property
     def origin(self) -> Array:
-        """The mixture's own coordinates: zeros, (P,)."""
+        """The coordinates of the mixture itself: zeros, (P,)."""
         return jnp.zeros(self.held.shape, self.centre.means.dtype)
 
     def at(self, steps: Array) -> Mixture:
@@ -52,7 +52,7 @@ class Neighbourhood(NamedTuple):
         return Mixture(log_weights, centre.means + centre.covs.colour(shifts), moved, centre.family)
 
     def slopes(self, responsibilities: Array, whitened: Array) -> Array:
-        """Derivatives of log p(x) along the coordinates, (P, ·), from responsibilities (K, ·) and y (K, D, ·)."""
+        """Derivatives of log p(x) in the coordinates, (P, ·), from responsibilities (K, ·) and residuals y (K, D, ·)."""
         n_features, n_rows = self.centre.n_features, responsibilities.shape[-1]
         weights = jnp.sum(self.basis[:, :, None] * responsibilities[:, None, :], axis=0)
         means = whitened * (responsibilities * self.of_means[:, None])[:, None, :]
@@ -65,7 +65,7 @@ class Neighbourhood(NamedTuple):
 
 
 def about(mixture: Mixture, penalty: Penalty) -> Neighbourhood:
-    """The neighbourhood of a mixture that was fitted under a prepared prior to data of which it knows the mass."""
+    """The neighbourhood of a mixture that was fitted under a prior, prepared for its data."""
     (n_components, n_features), covs = mixture.means.shape, mixture.covs
     there = mixture.log_weights > -jnp.inf
     mass = penalty.columns.mass * mixture.weights
@@ -82,10 +82,10 @@ def about(mixture: Mixture, penalty: Penalty) -> Neighbourhood:
 
 
 def _complement(unit: Array) -> tuple[Array, Array]:
-    """An orthonormal basis of what is orthogonal to a unit vector of non-negative entries, (K, K−1), by a reflection.
+    """An orthonormal basis, (K, K−1), of the complement of a unit vector of non-negative entries, by a reflection.
 
-    Householder's, that takes the vector to its largest entry; the direction that stands for a zero entry is that
-    entry alone. Also which entry each direction stands for, (K−1,).
+    Householder's reflection maps the vector onto the axis of its largest entry; each other axis gives a basis vector,
+    the axis itself where the entry is 0. Also the index of that axis for each basis vector, (K−1,).
     """
     n_entries = unit.shape[0]
     pivot = jnp.argmax(unit)

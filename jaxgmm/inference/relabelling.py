@@ -1,4 +1,4 @@
-"""Components in another order: of mixtures, of fits, and of what was made of them component by component."""
+"""Reordering of components: in mixtures, in fits, and in standard errors and bootstraps of them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jaxgmm.probability.algebra import affine, total_moments
 from jaxgmm.probability.transport import cheapest_plan, squared_distances
 
 ORDERS = ("weight", "mean")
-"""Orders that a mixture has of its own."""
+"""Names of the orders that a mixture alone determines."""
 
 Labelled = TypeVar("Labelled", Mixture, FitResult, Parameters, Bootstrap)
 
 
 def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResult | ArrayLike) -> Array:
-    """The order of a mixture's components by what they are: what `relabel` applies, as indices.
+    """An order of a mixture's components, as the indices that `relabel` applies.
 
-    A reference gives the one-for-one matching of least total squared Wasserstein distance between components, exact,
-    with the columns in units of the reference's standard deviations; the weights have no part in it.
+    A reference gives the one-to-one matching with the least total squared Wasserstein distance between components. It
+    is exact, takes the columns in units of the reference's standard deviations, and ignores the weights.
 
     Args:
         mixture: the mixture, or a fit of it.
@@ -40,10 +40,11 @@ def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResu
             of 0 … K − 1.
 
     Returns:
-        Indices, (K,): component order[k] goes to place k. Under a trace an order that is no permutation stays as it is.
+        Indices, (K,): component order[k] goes to place k. Under a trace an order that is no permutation is returned as
+        it is.
 
     Raises:
-        TypeError: if the mixture is something else, or the order none of these.
+        TypeError: if `mixture` is neither a mixture nor a fit, or the order none of these.
         ValueError: if the mixture is a stack, the order's name is not known, the reference has other components or
             columns, or, where it is concrete, the order is no permutation or the mixture or the reference holds NaN.
 
@@ -72,7 +73,7 @@ def component_order(mixture: Mixture | FitResult, order: str | Mixture | FitResu
 
 
 def relabel(value: Labelled, order: str | Mixture | FitResult | ArrayLike) -> Labelled:
-    """Components in another order, right for every family: a covariance that all share stays one.
+    """A mixture, or what was computed from one, with its components in another order, for every family.
 
     Args:
         value: a mixture, a fit, standard errors, or a bootstrap.
@@ -81,8 +82,8 @@ def relabel(value: Labelled, order: str | Mixture | FitResult | ArrayLike) -> La
             between refits.
 
     Returns:
-        The same with component order[k] in place k. A bootstrap's standard errors are made anew of the refits so
-        ordered. Under a trace an order that is no permutation gives NaN.
+        The value with component order[k] in place k. The standard errors of a bootstrap are computed anew from the
+        reordered refits. Under a trace an order that is no permutation gives NaN.
 
     Raises:
         TypeError: if the value is something else, or the order none of those.
@@ -124,7 +125,7 @@ _summary = jax.jit(summary)
 
 @jax.jit
 def _taken(value: Any, order: Array) -> Any:
-    """A mixture or parameters in an order (K,); NaN where that is no permutation."""
+    """A mixture or parameters with components in an order (K,); NaN where that is no permutation."""
     sound = jnp.all(jnp.sort(order) == jnp.arange(order.shape[0], dtype=order.dtype))
 
     def take(leaf: Array, axis: int) -> Array:
@@ -145,7 +146,7 @@ def _own_order(mixture: Mixture, order: str) -> Array:
 
 @jax.jit
 def _matched(mixture: Mixture, reference: Mixture) -> Array:
-    """For each component of the reference, that of the mixture that is matched with it, (K,); −1 where none can be."""
+    """The index of the mixture's component matched with each of the reference's, (K,); −1 where there is none."""
     dtype = float_dtype(mixture.means, reference.means)
     mixture, reference = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf.astype(dtype)), (mixture, reference))
     centre, covariance = total_moments(reference)
@@ -168,7 +169,7 @@ def _as_order(order: Any, n_components: int) -> Array:
 
     Raises:
         TypeError: if it holds no integers.
-        ValueError: if it has another shape, or is concrete and no permutation.
+        ValueError: if it has another shape, or is concrete and not a permutation.
     """
     array = order if isinstance(order, jax.Array) else np.asarray(order)
     if not jnp.issubdtype(array.dtype, jnp.integer):

@@ -38,13 +38,14 @@ def solution(
 ) -> Mixture:
     """The fitted mixture as a differentiable function of the rows, their weights and the prior's strength.
 
-    `run` finds the optimum θ of ℓ(θ; z) + log prior(θ; z); its derivative is that of the optimum, not of the climb:
-    dθ = H⁻¹ (∂²/∂θ∂z) dz with H minus the Hessian, the observed information. Conjugate gradients solve it, one pass
-    over the data an iteration, in coordinates in which the information of the complete data is the identity. Memory
+    `run` finds the optimum θ of ℓ(θ; z) + log prior(θ; z) for data z. The derivative is that of the optimum, not of the
+    climb: dθ = H⁻¹ (∂²/∂θ∂z) dz, where H, minus the Hessian, is the observed information. It is found by conjugate
+    gradients, one pass over the data an iteration, in coordinates in which the information of the complete data is the
+    identity. Memory
     grows neither with the iterations of the fit nor of the solve. Forward and reverse mode, under jit and vmap.
 
-    The derivative is as exact as the optimum is: hence the tight `tol`. At a saddle, on the prior's floor or where the
-    iterations ran out it is not the derivative of anything; `run` from the result tells by its `status`.
+    The derivative is only as exact as the optimum: hence the tight `tol`. It is meaningless at a saddle, on the prior's
+    floor or where the iterations ran out; the `status` of `run` from the result tells which it is.
 
     Args:
         algorithm: `EM()`, `Accelerated(EM())` or `Gradient(optimizer)`.
@@ -56,7 +57,7 @@ def solution(
         tol: gain per unit weight, in nats, below which to stop; see `run`.
 
     Returns:
-        The mixture; NaN all through where the fit is `NONFINITE`, as rows that hold NaN make it.
+        The mixture; all NaN where the fit is `NONFINITE`, as with rows that hold NaN.
 
     Raises:
         TypeError: if `algorithm`, `mixture` or `prior` is not one, or `tol` is no number.
@@ -91,7 +92,7 @@ def _solution(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol
 
 @jax.custom_jvp
 def optimum(mixture: Mixture, data: Any, prior: Any) -> Mixture:
-    """A mixture that is the optimum for data and a settled prior, with the derivative of the optimum in both."""
+    """A mixture that is the optimum for data and a prior, with the derivatives of the optimum in both."""
     return mixture
 
 
@@ -121,7 +122,7 @@ def _implicit(primals: tuple[Mixture, Any, Any], tangents: tuple[Mixture, Any, A
 
 
 def place_of(mixture: Mixture, data: Any, prior: Any) -> Neighbourhood:
-    """The neighbourhood of a mixture among data under a settled prior."""
+    """The neighbourhood of a mixture for data and a prior."""
     return about(mixture, prepare(prior, data.columns()))
 
 
@@ -136,8 +137,8 @@ def slope(around: Neighbourhood, data: Any, prior: Any) -> Array:
 def information(around: Neighbourhood, data: Any) -> Callable[[Array], Array]:
     """The product with the observed information H at an optimum, v ↦ H v: one pass over the data, by residuals.
 
-    H = I − M (Orchard & Woodbury 1972): complete less missing, and the complete information is the identity in these
-    coordinates. M v is what a step v does to the slope of Q by way of the moments.
+    H = I − M (Orchard & Woodbury 1972): the complete information, in these coordinates the identity, less the missing
+    one. M v is the change of the gradient of Q through the moments when the mixture moves by v.
     """
     statistic = around.centre.family.statistic
 

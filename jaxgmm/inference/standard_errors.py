@@ -29,26 +29,26 @@ def standard_errors(
 ) -> Parameters:
     """Asymptotic standard errors of a fitted mixture's parameters.
 
-    The covariance of the estimate is H⁻¹, with H the observed information, minus the Hessian of the objective at its
-    maximum; or, right where the data are not from such a mixture too, the sandwich H⁻¹ (Σ wᵢ sᵢ sᵢᵀ) H⁻¹ of the
-    rows' scores. The delta method carries it from unconstrained coordinates to weights, means and covariances. H is
-    exact, from one pass over the data, and holds P² numbers for P free parameters.
+    The covariance of the estimate is H⁻¹, where H, minus the Hessian of the objective at its maximum, is the observed
+    information; or the sandwich H⁻¹ (Σ wᵢ sᵢ sᵢᵀ) H⁻¹ of the rows' scores, which is valid also where the data do not
+    come from such a mixture. The delta method carries it from unconstrained coordinates to weights, means and
+    covariances. H is exact, from one pass over the data, and holds P² numbers for P free parameters.
 
-    Weights count as repeated rows. Say `sample_weight / sample_weight.mean()` where they are not counts.
+    Weights count as repeated rows. Where they are not counts, pass `sample_weight / sample_weight.mean()`.
 
     Args:
-        mixture: a fitted mixture, its start and `tol` tight enough that it is the optimum.
+        mixture: a fitted mixture; it has to be the optimum, so fit it with a small `tol`.
         x: rows, (N, D).
         sample_weight: non-negative weights, (N,); None is 1 for each row.
-        prior: the prior it was fitted under; None is maximum likelihood.
-        sandwich: whether to take the sandwich; static.
+        prior: the prior that it was fitted under; None is maximum likelihood.
+        sandwich: whether to use the sandwich; static.
 
     Returns:
         Standard errors: `weights` (K,), `means` (K, D), `covariances` (K, D, D), in the units of each; infinite for
-        the mean and covariance of a component with weight 0, and NaN all through where the mixture is no maximum.
+        the mean and covariance of a component with weight 0, and all NaN where the mixture is no maximum.
 
     Raises:
-        TypeError: if `prior` is not one, or x is a `Data` that is no `Rows`.
+        TypeError: if `prior` is no prior, or x is a `Data` that is no `Rows`.
         ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
 
     References:

@@ -130,7 +130,7 @@ def _wasserstein(p: Mixture, q: Mixture) -> Transport:
 
 
 def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Array]:
-    """A power of two, (), near the largest length among the components of positive weight, and W2² in that unit."""
+    """A power of two, (), near the largest length of components of positive weight, and W2² in that unit, (K, L)."""
     first, second = np.indices(there.shape)
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel() + p.n_components)
     shift, (factor,), (other_factor,) = mean - other_mean, jax.tree.leaves(a), jax.tree.leaves(b)
