@@ -1,1 +1,1 @@
-"""Host: what people hand over and see. Arrays, tables, weights, checks of arguments, progress."""
+"""Host: arrays, tables and weights as users pass them, checks of arguments, progress, tables in notebooks."""

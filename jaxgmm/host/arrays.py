@@ -1,4 +1,4 @@
-"""How arrays and tables of every make become arrays of real numbers, and what their columns are called."""
+"""Arrays and tables of any library as arrays of real numbers, and the names of their columns."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Names(tuple[str, ...]):
 
 
 class Table(NamedTuple):
-    """Rows on the host, and what their columns are called.
+    """Rows on the host, and the names of their columns.
 
     Attributes:
-        rows: (N, D), in whatever real dtype they came.
-        names: of the columns, where they have any.
+        rows: (N, D), in the real dtype in which they were given.
+        names: names of the columns, or None.
     """
 
     rows: np.ndarray
@@ -35,13 +35,13 @@ class Table(NamedTuple):
 
 
 def names_of(x: Any) -> Names | None:
-    """What a table calls its columns; None for an array, or where a column has no text for a name."""
+    """The names of a table's columns; None for an array, or where one of the names is not text."""
     columns: Any = getattr(x, "column_names", None)  # pyarrow, whose `columns` are the data
     return _as_names(getattr(x, "columns", None) if columns is None else columns)
 
 
 def labels_of(row: Any) -> Names | None:
-    """What a row of a table (a pandas Series) calls its columns; None as for `names_of`."""
+    """The names in a row of a table, a pandas Series; None where `names_of` gives None."""
     return _as_names(getattr(row, "index", None))
 
 
@@ -54,12 +54,12 @@ def _as_names(columns: Any) -> Names | None:
 
 
 def column_label(column: int, names: Names | None = None) -> str:
-    """A column as messages call it: by its place, and by its name where it has one."""
+    """The text by which messages refer to a column: its place, and its name where it has one."""
     return f"column {column}" if names is None else f"column {column} ({names[column]!r})"
 
 
 def is_traced(*values: Any) -> bool:
-    """Whether any leaf is a JAX tracer, whose value cannot be looked at."""
+    """Whether any leaf is a JAX tracer, which has no value yet."""
     leaves = jax.tree.leaves(values, is_leaf=lambda value: isinstance(value, Iterator))  # of which JAX would warn
     return any(isinstance(leaf, Tracer) for leaf in leaves)
 
@@ -68,7 +68,7 @@ def as_numbers(value: Any, name: str) -> np.ndarray | Array:
     """An array of floats or integers: JAX arrays as they are, everything else through NumPy.
 
     Raises:
-        TypeError: for what holds no real numbers, or holds them sparsely or masked; a table's column is named.
+        TypeError: if it holds no real numbers, or is sparse or masked; the message names a table's column.
     """
     if isinstance(value, jax.Array):
         if _kind(value.dtype) not in _NUMBERS:
@@ -102,7 +102,7 @@ def holds_masked(value: Any) -> bool:
 
 
 def as_floats(value: Any, name: str, *like: Any) -> Array:
-    """A JAX array in the widest floating dtype among it and `like`; never narrower than float32."""
+    """The value as a JAX array in the widest floating dtype among it and `like`; never narrower than float32."""
     array = as_numbers(value, name)
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
         return jnp.asarray(array, float_dtype(array, *like))
@@ -120,14 +120,14 @@ _NO_NUMBER = (
     *(str, bytes, complex, np.complexfloating),
     *(datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64),
 )
-"""What a conversion would take for a number, or make an error of its own of."""
+"""Kinds of values that a conversion would silently make numbers of, or fail on with another message."""
 
 
 def as_table(x: Any) -> Table:
     """Rows on the host with the names of their columns.
 
     Raises:
-        TypeError: for what holds no real numbers.
+        TypeError: if x holds no real numbers.
         ValueError: for an empty array or one without two axes.
     """
     if is_traced(x):
@@ -169,15 +169,15 @@ def _through_numpy(value: Any, name: str) -> np.ndarray:
 
 
 def _titles(table: Any) -> Names | tuple[()]:
-    """By what a table gives its columns; nothing where two have one name, or of what is no table."""
+    """The keys of a table's columns; empty where two have one name, or for other values."""
     names = names_of(table)
     return () if names is None or len(set(names)) < len(names) else names
 
 
 def _check_dtypes(table: Any, name: str) -> None:
-    """Ask for numbers in columns of each dtype: NumPy makes one of several, and may cast a date to it.
+    """Raise unless a table's columns of every dtype hold numbers; NumPy would cast dates among them.
 
-    One column of each is looked at, without its rows, so that wide tables take no longer.
+    One column of each dtype is checked, without its rows, so that wide tables take no longer.
     """
     titles = _titles(table)
     if not titles:
@@ -219,7 +219,7 @@ def _kind(dtype: Any) -> str:
 
 
 def _from_nullable(table: Any, array: np.ndarray) -> np.ndarray:
-    """Columns of pandas' nullable numbers arrive as objects; what is no number stays as it is."""
+    """An array of pandas' nullable numbers, which arrive as objects, as floats; other arrays as they are."""
     if any(isinstance(entry, _NO_NUMBER) for entry in array.ravel()):
         return array
     try:

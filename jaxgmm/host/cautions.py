@@ -1,4 +1,4 @@
-"""Warnings, which name the line of the user's that led to them, however deep in the library they are found."""
+"""Warnings that point at the user's line, however deep in the library they are raised."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checks of arguments on the host: types, counts, keys, tolerances, finite rows.
 
-Shapes are checked of every argument, values of concrete ones alone.
+Shapes are checked for every argument, values only for concrete ones.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BLOCK_ROWS = 1 << 16
-"""Rows that the host looks at together, so that no check copies large data."""
+"""The number of rows that a check handles at once, so that it does not copy large data."""
 
 
 def as_key(key: Any) -> Array:
-    """A typed PRNG key.
+    """The key itself, if it is a typed PRNG key.
 
     Raises:
         TypeError: for anything else, an integer seed or a raw `PRNGKey` array included.
@@ -42,7 +42,7 @@ def as_key(key: Any) -> Array:
 
 
 def keyed(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose first argument is a key, so that a call without it says so, and not that the last is missing."""
+    """The function, whose first argument is a key, with an error that says so where a call leaves the key out."""
 
     @functools.wraps(function)
     def asked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -54,7 +54,7 @@ def keyed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def as_count(value: Any, name: str, least: int = 1) -> int:
-    """A whole number of at least `least`.
+    """The value as an int of at least `least`.
 
     Raises:
         TypeError: if it is not an integer (True, 2.0 and "2" are not).
@@ -72,7 +72,7 @@ def as_count(value: Any, name: str, least: int = 1) -> int:
 
 
 def as_tolerance(tol: Any) -> Any:
-    """A non-negative number; a traced one as it is.
+    """The value as a non-negative number; a tracer as it is.
 
     Raises:
         TypeError: if it is not a number.
@@ -85,7 +85,7 @@ _process: int | None = None
 
 
 def check_process() -> None:
-    """Ask that no fit came before a fork: the threads of JAX are not there in the child, which waits for them for ever.
+    """Raise in a process forked after a fit: the child lacks JAX's threads, and would wait for them for ever.
 
     Raises:
         RuntimeError: in a child of a process that had already fitted.
@@ -100,7 +100,7 @@ def check_process() -> None:
 
 
 def as_callback(callback: Any) -> Any:
-    """A function, or None.
+    """The callback itself, if it is a function or None.
 
     Raises:
         TypeError: if it cannot be called.
@@ -111,11 +111,11 @@ def as_callback(callback: Any) -> Any:
 
 
 def check_climber(algorithm: Any, prior: Any) -> None:
-    """Ask for an algorithm and a prior.
+    """Raise unless two values are an algorithm and a prior, or None.
 
     Raises:
-        TypeError: if they are something else, the class in place of an instance included.
-        ValueError: if an accelerated one has a bad order.
+        TypeError: if they are something else, a class in place of an instance included.
+        ValueError: if the order of an `Accelerated` is invalid.
     """
     if isinstance(algorithm, type) or not (hasattr(algorithm, "init") and hasattr(algorithm, "step")):
         raise TypeError(f"algorithm must be EM(), Accelerated(EM()) or Gradient(optimizer), not {algorithm!r}")
@@ -132,11 +132,11 @@ def check_climber(algorithm: Any, prior: Any) -> None:
 
 
 def check_prior(prior: Any) -> None:
-    """Ask for a prior, or None.
+    """Raise unless a value is a prior, or None.
 
     Raises:
-        TypeError: if it is something else, the class in place of an instance included, or its strength is no number
-            or `floor_is_fine` no truth value.
+        TypeError: if it is something else, a class in place of an instance included, or its strength is no number
+            or `floor_is_fine` no boolean.
         ValueError: if its strength is negative or not finite.
     """
     if prior is not None and (isinstance(prior, type) or not hasattr(prior, "prepare")):
@@ -150,10 +150,10 @@ def check_prior(prior: Any) -> None:
 
 
 def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None) -> None:
-    """Ask for finite numbers in every row that counts.
+    """Raise unless every row of positive weight is finite.
 
     Raises:
-        ValueError: naming the first row and column with NaN or ±inf.
+        ValueError: the message names the first row and column with NaN or ±inf.
     """
     if x.dtype.kind in "iub":
         return
@@ -170,10 +170,10 @@ def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None)
 
 
 def as_number(value: Any, name: str) -> float:
-    """A number, NaN and infinity included.
+    """The value as a number, NaN and infinity included.
 
     Raises:
-        TypeError: if it is not one (text that spells one is not).
+        TypeError: if it is not a number; text is not.
     """
     try:
         return float(value if not isinstance(value, str | bytes) else None)  # pyright: ignore[reportArgumentType]
@@ -189,7 +189,7 @@ def _as_measure(value: Any, name: str) -> float:
 
 
 def named(value: Any) -> str:
-    """What a message calls a value: its type, or the class that it is."""
+    """The text by which messages refer to a value: its type, or, if it is a class, the class."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 

@@ -1,4 +1,4 @@
-"""Tables as notebooks show them."""
+"""Tables in HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 _MOST_ROWS, _MOST_COLUMNS = 30, 12
-"""What is shown of a larger mixture; the rest is counted."""
+"""The most components and columns shown; of the rest the number is given."""
 
 
 def component_table(
     title: str, names: Sequence[str] | None, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray
 ) -> str:
-    """Components of a mixture, one a row: the weight, and each column's mean ± standard deviation, (K, D)."""
+    """A table in HTML with a row for each component: its weight, and each column's mean ± standard deviation."""
     n_components, n_features = means.shape
     shown = min(n_features, _MOST_COLUMNS)
     more = [f"and {n_features - shown} more"] if shown < n_features else []
@@ -32,11 +32,11 @@ def html_table(
     """A table in HTML, every text escaped, one row emphasised.
 
     Args:
-        title: stands above it.
+        title: the title above the table.
         head: names of the columns.
-        rows: texts.
+        rows: the texts of each row.
         strong: index of the row to emphasise.
-        n_rows: how many rows there are in all, where not all are given.
+        n_rows: the number of rows in all, where not all are given.
     """
     lines = [f"<tr>{''.join(_cell(text, 'th') for text in head)}</tr>"]
     for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Progress of a long fit: a bar where it is asked for, and the same facts to a caller's function."""
+"""Progress of a fit: shown as a bar on request, and reported to a callback."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 
 
 class Report(NamedTuple):
-    """What a fit under way reports, about four times a second.
+    """A report on a fit under way, made about four times a second.
 
     Attributes:
         n_components: K of the fit.
         covariance_type: name of its family.
-        n_iter: iterations of the restart that has most.
-        objective: the best so far, in the user's units.
-        n_climbing: how many restarts are climbing.
-        n_restarts: of how many.
-        seconds: since the fit, or the whole selection, began.
-        seconds_left: an estimate, from the decay of the gains that remain; NaN while there is none.
-        n_done: fits that came to an end before this one.
-        n_fits: of how many.
+        n_iter: the most iterations of any restart.
+        objective: the best objective so far, in the user's units.
+        n_climbing: number of restarts that are still climbing.
+        n_restarts: number of restarts.
+        seconds: time since the fit, or the whole selection, began.
+        seconds_left: estimated time left, from the decay of the gains that remain; NaN while there is no estimate.
+        n_done: number of fits that ended before this one.
+        n_fits: number of fits in all.
 
     Example:
         >>> x = np.random.default_rng(0).normal([[0.0, 0.0], [4.0, 4.0]] * 50)
@@ -46,7 +46,7 @@ class Report(NamedTuple):
     n_fits: int = 1
 
     def __str__(self) -> str:
-        """One line."""
+        """The report as a line of text."""
         fit = f"K = {self.n_components}, {self.covariance_type}: " if self.n_fits > 1 else ""
         left = "" if np.isnan(self.seconds_left) else f", {_duration(self.seconds_left)} left"
         climbing = f"{self.n_climbing} of {self.n_restarts} climbing"
@@ -54,19 +54,20 @@ class Report(NamedTuple):
 
 
 Callback = Callable[[Report], Any]
-"""Is told of a fit under way; where it returns True, the fit ends with the best so far."""
+"""A function that receives each `Report`; where it returns True, the fit ends with the best so far."""
 
 
 class Snapshot(NamedTuple):
-    """What the loop sees between two blocks.
+    """The state of a fit between two compiled blocks.
 
     Attributes:
-        n_iter: iterations of the restart that has most.
-        max_iter: the most that any may have.
-        objective: the best, in the fit's units.
-        gain: the largest gain that remains to a climbing restart, over the one at which it stops; NaN if unknown.
-        n_climbing: how many restarts are climbing.
-        n_restarts: of how many.
+        n_iter: the most iterations of any restart.
+        max_iter: the most iterations that a restart may take.
+        objective: the best objective, in the fit's units.
+        gain: the largest gain that remains to a climbing restart, relative to the gain at which it stops; NaN if
+            unknown.
+        n_climbing: number of restarts that are still climbing.
+        n_restarts: number of restarts.
     """
 
     n_iter: int
@@ -78,15 +79,15 @@ class Snapshot(NamedTuple):
 
 
 class Progress:
-    """A context in which progress of one fit or several is told; silent unless someone listens."""
+    """A context that shows and reports the progress of one fit or several, or does nothing."""
 
     def __init__(self, shown: bool, callback: Callback | None = None, n_fits: int = 1):
-        """Begin.
+        """Begin to measure time.
 
         Args:
             shown: whether to show a bar: tqdm's where it is installed, else a line a second on stderr.
-            callback: is told of each `Report`.
-            n_fits: how many fits there will be.
+            callback: a function that receives each `Report`, or None.
+            n_fits: number of fits to come.
         """
         self._shown, self._callback, self._n_fits = shown, callback, n_fits
         self._n_done, self._fraction, self._last = 0, 0.0, 0.0
@@ -95,11 +96,11 @@ class Progress:
 
     @property
     def listened(self) -> bool:
-        """Whether there is anyone to tell."""
+        """Whether progress is shown or reported at all."""
         return self._shown or self._callback is not None
 
     def begin(self, n_components: int, covariance_type: str, in_users_units: Callable[[float], float]) -> None:
-        """Begin a fit, whose objective is told in the user's units."""
+        """Begin a fit, whose objective `in_users_units` converts."""
         self._fit_began = time.monotonic()
         self._about, self._in_users_units, self._first = (n_components, covariance_type), in_users_units, None
 
@@ -109,7 +110,7 @@ class Progress:
         self._show(self._n_done / self._n_fits, None)
 
     def tell(self, sight: Snapshot) -> None:
-        """Tell of a fit under way.
+        """Show and report the state of a fit under way.
 
         Raises:
             KeyboardInterrupt: where the callback returns True.
@@ -166,7 +167,7 @@ class Progress:
         self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
-        """Nothing is drawn until there is something to tell."""
+        """Return the context itself; the bar is drawn with the first report."""
         return self
 
     def __exit__(

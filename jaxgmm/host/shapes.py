@@ -1,4 +1,4 @@
-"""The shape of rows, and what to do with what has another: columns by themselves, batches."""
+"""The check that rows have shape (N, D), and remedies for single columns and for batches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def check_rows(array: Any, given: Any = None, name: str = "x") -> None:
-    """Ask for rows (N, D) with N, D ≥ 1.
+    """Raise unless an array has rows (N, D) with N, D ≥ 1.
 
     Args:
-        array: what it came to.
-        given: what the user gave, whose own words the remedy is in; None is the array.
-        name: of the argument.
+        array: the array.
+        given: the value that the user passed, to which the remedy refers; None is the array.
+        name: the name of the argument in messages.
 
     Raises:
         ValueError: if the shape is another.
@@ -31,7 +31,7 @@ def check_rows(array: Any, given: Any = None, name: str = "x") -> None:
 
 
 def as_one_column(given: Any, name: str) -> str:
-    """How to make rows of a vector or of one column of a table."""
+    """The remedy, as code, that makes rows of a vector or of one column of a table."""
     if hasattr(given, "to_frame"):
         return f"a single column is {name}.to_frame()"
     reshaped = f"{name}.reshape(-1, 1)" if hasattr(given, "reshape") else f"numpy.reshape({name}, (-1, 1))"
@@ -39,7 +39,7 @@ def as_one_column(given: Any, name: str) -> str:
 
 
 def as_one_batch(given: Any, name: str) -> str:
-    """How to make rows of batches of them."""
+    """The remedy, as code, that makes rows of a batch of arrays of rows."""
     return f"it is a {type(given).__name__} of {len(given)} batches of rows, pass numpy.concatenate({name})"
 
 

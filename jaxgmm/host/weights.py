@@ -1,4 +1,4 @@
-"""Weights of rows, and responsibilities, asked for on the host."""
+"""Checks of weights and responsibilities on the host."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
 
 
 def check_weights_held(weights: np.ndarray, dtype: Any, name: str = "sample_weight") -> None:
-    """Ask for weights on the host that are not all flushed to zero, or near it, in a dtype.
+    """Raise where weights would underflow in a dtype.
 
     Raises:
-        ValueError: if the largest is.
+        ValueError: if the largest weight does, or nearly so.
     """
     limits, most = jnp.finfo(dtype), float(np.max(weights, initial=0.0))
     if 0 < most < float(limits.tiny) / float(limits.eps):
@@ -48,10 +48,11 @@ def check_weights_held(weights: np.ndarray, dtype: Any, name: str = "sample_weig
 
 
 def check_responsibilities(resp: np.ndarray, weights: np.ndarray, name: str = "resp") -> None:
-    """Ask for responsibilities (N, K) of the rows that count.
+    """Raise unless the responsibilities (N, K) of all rows of positive weight are valid.
 
     Raises:
-        ValueError: naming the first row and component with a negative number, NaN or infinity; or if all are zero.
+        ValueError: if one is negative, NaN or infinite, the message naming the first row and component; or if all are
+            zero.
     """
     counted = weights > 0
     bad = ~(np.isfinite(resp) & (resp >= 0)) & counted[:, None]
@@ -64,7 +65,7 @@ def check_responsibilities(resp: np.ndarray, weights: np.ndarray, name: str = "r
 
 
 def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
-    """Ask for two rows, and for as many as components.
+    """Raise unless there are at least two rows of positive weight, and as many as components.
 
     Raises:
         ValueError: if fewer rows have positive weight.

@@ -1,4 +1,4 @@
-"""The bootstrap: refits to resampled or simulated data, all from the same start, so that components keep their order."""
+"""The bootstrap: refits to resampled or simulated data from one start, so that components keep their order."""
 
 from __future__ import annotations
 

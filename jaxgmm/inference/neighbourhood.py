@@ -52,7 +52,7 @@ class Neighbourhood(NamedTuple):
         return Mixture(log_weights, centre.means + centre.covs.colour(shifts), moved, centre.family)
 
     def slopes(self, responsibilities: Array, whitened: Array) -> Array:
-        """Derivatives of log p(x) in the coordinates, (P, ·), from responsibilities (K, ·) and residuals y (K, D, ·)."""
+        """Derivatives of log p(x) in the coordinates, (P, ·), from responsibilities (K, ·) and whitened (K, D, ·)."""
         n_features, n_rows = self.centre.n_features, responsibilities.shape[-1]
         weights = jnp.sum(self.basis[:, :, None] * responsibilities[:, None, :], axis=0)
         means = whitened * (responsibilities * self.of_means[:, None])[:, None, :]

@@ -1,1 +1,1 @@
-"""Numerics: linear algebra, factors of covariances, rows in chunks. Nothing here knows a mixture."""
+"""Numerics: linear algebra, factors of covariances, rows in chunks; independent of mixtures."""

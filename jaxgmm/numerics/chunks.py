@@ -1,7 +1,7 @@
-"""Rows taken a chunk at a time, where they lie: no padded or reshaped copy of the data is made.
+"""Passes over rows in chunks, without a padded or reshaped copy of the data.
 
-The last chunk reaches back over rows that were seen before, so that all chunks have one size; those rows
-count with weight zero.
+All chunks have one size. The last therefore begins before the end of the one before it, and the rows that both hold
+have weight 0 in the last.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from jax import Array, lax
 
 _ELEMENTS = 1 << 18
-"""Numbers in a chunk's largest temporary: about 1 MiB in float32, the size of an L2 cache."""
+"""The most numbers in a chunk's largest temporary: about 1 MiB in float32, the size of an L2 cache."""
 
 
 class Sum(NamedTuple):
-    """A sum over many chunks, off by about one rounding however many there are (Kahan 1965).
+    """A compensated sum, whose error is about one rounding however many terms there are (Kahan 1965).
 
     Attributes:
         value: the sum.
-        excess: by how much rounding has made it too large so far, of the same shape.
+        excess: the amount by which rounding has made it too large so far, of the same shape.
     """
 
     value: Array
@@ -31,11 +31,11 @@ class Sum(NamedTuple):
 
     @staticmethod
     def zeros(shape: tuple[int, ...], dtype: Any) -> Sum:
-        """The sum of nothing."""
+        """An empty sum."""
         return Sum(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def plus(self, term: Array) -> Sum:
-        """The sum with one term more."""
+        """The sum with one more term."""
         due = term - self.excess
         value = self.value + due
         excess = (value - self.value) - due
@@ -54,12 +54,12 @@ def divide(n_rows: int, most: int) -> tuple[int, int]:
 
 
 def most_rows(width: int) -> int:
-    """Rows to a chunk whose largest temporary holds `width` numbers for each row."""
+    """The number of rows in a chunk whose largest temporary holds `width` numbers for each row."""
     return int(np.clip(_ELEMENTS // width, 64, 1 << 15))
 
 
 def window(index: Array | int, size: int, n_rows: int) -> tuple[Array, Array]:
-    """Where chunk `index` starts, (), and which of its rows no chunk before has held, (size,)."""
+    """The first row of chunk `index`, (), and whether each of its rows is new, in no earlier chunk, (size,)."""
     due = jnp.asarray(index, jnp.int32) * size
     start = jnp.minimum(due, n_rows - size)
     return start, start + lax.iota(jnp.int32, size) >= due
@@ -68,14 +68,14 @@ def window(index: Array | int, size: int, n_rows: int) -> tuple[Array, Array]:
 def fold(
     width: int, chunk: Callable[..., Any], combine: Callable[..., Any], x: Array, weights: Array, *others: Array
 ) -> Any:
-    """Combine what `chunk(x (C, D), weights (C,), ...)` gives over all chunks.
+    """The values of `chunk(x (C, D), weights (C,), ...)` for all chunks, combined.
 
     The backward pass recomputes each chunk, so that its memory does not grow with N either.
 
     Args:
         width: numbers that a row takes in the chunk's largest temporary.
-        chunk: gives a pytree for the rows of one chunk.
-        combine: of two such pytrees makes one; associative.
+        chunk: a function from the rows of one chunk to a pytree.
+        combine: an associative function from two such pytrees to one.
         x: rows, (N, D).
         weights: (N,).
         *others: more arrays with a leading axis N, chunked alike and handed to `chunk`.
@@ -96,7 +96,7 @@ def fold(
 
 
 def each(width: int, chunk: Callable[..., Array], x: Array, weights: Array) -> Array:
-    """What `chunk(x (C, D), weights (C,))`, (C, ...), gives for each row, (N, ...)."""
+    """The values of `chunk(x (C, D), weights (C,))`, (C, ...), for all rows, (N, ...)."""
     n_rows = x.shape[0]
     n_chunks, size = divide(n_rows, most_rows(width))
     if n_chunks == 1:

@@ -1,6 +1,7 @@
 """Factors, inverses and spectra of stacks of small matrices, (..., D, D), with their derivatives.
 
-By blocks where LAPACK would start threads of its own, and a few matrices at a time where it would wait for others'.
+Large matrices are handled in blocks, since LAPACK would start threads of its own for them; stacks a few matrices at a
+time, since jaxlib would share them out over threads that may wait for each other.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,12 @@ from jax import Array, lax
 from jaxgmm.numerics.linalg import HIGHEST
 
 _MOST_AT_ONCE = 1 << 16
-"""Products that one call of LAPACK takes: matrices, times the cube of their rows (8 at least). jaxlib to 0.11.0 shares
-larger calls out over the threads of which one waits for them: as many calls at once as there are threads, two on many a
-machine, wait for ever. A call of one matrix is never shared out."""
+"""The most work in one call of LAPACK: matrices, times the cube of their rows (at least 8). Up to release 0.11.0 jaxlib
+shares larger calls out over the pool of threads in which the caller itself waits: as many such calls at once as there
+are threads, two on many machines, wait for ever. A call with one matrix is never shared out."""
 
 _BY_COLUMNS_OF_BLOCKS, _BLOCK = range(96, 1025), 32
-"""Rows at which Cholesky factors are taken by blocks, and the rows of a block. Measured on two cores that others used
-too: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
+"""Rows from which Cholesky factors are computed in blocks, and the rows of a block. Measured on two busy cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
 block is compiled, so that there must not be too many."""
 
 
@@ -29,13 +29,13 @@ def _matmul(a: Array, b: Array) -> Array:
 
 
 def in_turn(function: Callable[[Array], Array], cost: int = 1) -> Callable[[Array], Array]:
-    """A function of a stack of matrices, (..., n, n), that calls LAPACK, a few matrices at a time on a CPU.
+    """The function of a stack of matrices (..., n, n), evaluated a few matrices at a time on a CPU.
 
-    `vmap` adds to the stack, so that the few are counted over all of it. Not for reverse mode.
+    Axes that `vmap` maps over count as part of the stack. There is no derivative in reverse mode.
 
     Args:
-        function: from (..., n, n) to (..., ·), each matrix by itself.
-        cost: of a matrix, in n³ products.
+        function: from (..., n, n) to (..., ·), by LAPACK, each matrix by itself.
+        cost: work for a matrix, in n³ products.
     """
 
     @jax.custom_batching.custom_vmap
@@ -63,7 +63,7 @@ def _cholesky(matrices: Array) -> Array:
 
 
 def _cholesky_by_blocks(matrices: Array) -> Array:
-    """Factors column of blocks by column of blocks: [[A, Bᵀ], [B, C]] has [L, B L⁻ᵀ], then those of C − B A⁻¹ Bᵀ."""
+    """Cholesky factors, one column of blocks after another: [[A, Bᵀ], [B, C]] has [L, B L⁻ᵀ], then those of C − B A⁻¹ Bᵀ."""
     n_rows, columns, rest = matrices.shape[-1], [], matrices
     for done in range(0, n_rows, _BLOCK):
         corner = _cholesky_in_turn(rest[..., :_BLOCK, :_BLOCK])
@@ -92,7 +92,7 @@ _eigenvalues_in_turn, _rotation_in_turn = in_turn(jnp.linalg.eigvalsh, cost=16),
 def cholesky(matrices: Array) -> Array:
     """Lower triangular L, (..., D, D), with L Lᵀ = A for symmetric A; NaN where A is not positive definite.
 
-    dL = L Φ(L⁻¹ dA L⁻ᵀ) with Φ what is below the diagonal and half of what is on it (Murray 2016).
+    dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ keeps the entries below the diagonal and half of those on it (Murray 2016).
     """
     by_blocks = matrices.shape[-1] in _BY_COLUMNS_OF_BLOCKS
     return _cholesky_by_blocks(matrices) if by_blocks else _cholesky_in_turn(matrices)
@@ -108,7 +108,7 @@ def _cholesky_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 
 def asymmetric(matrices: Any, eps: float) -> Any:
-    """Which entries of (..., D, D) differ from those across the diagonal by more than rounding, in NumPy or in JAX."""
+    """Whether each entry of (..., D, D) differs from its transpose by more than rounding, in NumPy or in JAX."""
     diagonal = abs(matrices.diagonal(0, -2, -1)) ** 0.5
     scale = diagonal[..., :, None] * diagonal[..., None, :]
     return abs(matrices - matrices.swapaxes(-2, -1)) > 100 * eps * scale
@@ -127,10 +127,10 @@ def nearest_rotation(matrices: Array) -> Array:
 def safe_cholesky(matrices: Array, floor: Array) -> Array:
     """Cholesky factors of symmetric matrices that may be singular to rounding.
 
-    The factor is taken of the correlation matrix, so that it succeeds at any scale. Variances below
-    `floor` are raised to it. Where the correlation is singular to rounding, 2·D·eps is added to its
-    diagonal, about what its own rounding amounts to: where it has no factor less D·eps, so that what has one is
-    not for the compiler to decide, which may round twice what stands here once.
+    The correlation matrix is factored, so that the scale of the columns does not matter. Variances below `floor` are
+    raised to it. Where the correlation matrix is singular to rounding, 2·D·eps, about its own rounding error, is added
+    to its diagonal. It counts as singular if it has no factor after D·eps is subtracted: this margin keeps the outcome
+    from depending on how the compiler rounds.
 
     Args:
         matrices: symmetric, (..., D, D).
@@ -153,13 +153,13 @@ def safe_cholesky(matrices: Array, floor: Array) -> Array:
 
 
 _FEWEST_BY_BLOCKS = 16
-"""Rows from which inverses are taken by blocks: LAPACK's solver then starts threads of its own, which go on to
-take a core from the products that follow (half the speed of a whole pass, measured at 32 rows)."""
+"""Rows from which inverses are computed in blocks: LAPACK's solver would start threads of its own there, which keep a
+core busy during the products that follow (a whole pass took twice as long, measured at 32 rows)."""
 
 
 @jax.custom_jvp
 def inverse_lower(factors: Array) -> Array:
-    """Inverses of lower triangular matrices, (..., D, D); d(L⁻¹) = −L⁻¹ dL L⁻¹, which takes no second solve."""
+    """Inverses of lower triangular matrices, (..., D, D), whose derivative −L⁻¹ dL L⁻¹ needs no second solve."""
     n_rows = factors.shape[-1]
     if n_rows < _FEWEST_BY_BLOCKS:
         return _inverse_in_turn(factors)
@@ -175,13 +175,13 @@ def _inverse_lower_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[A
 
 
 def overflows_when_inverted(factors: Array, inverse: Array) -> Array:
-    """Which matrices are finite and their inverses are not, (..., 1, 1)."""
+    """Whether each matrix is finite and its inverse is not, (..., 1, 1)."""
     is_held, is_inverted = (jnp.all(jnp.isfinite(a), axis=(-2, -1), keepdims=True) for a in (factors, inverse))
     return is_held & ~is_inverted
 
 
 def _inverse_by_blocks(factors: Array) -> Array:
-    """[[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [−C⁻¹ B A⁻¹, C⁻¹]], all blocks of one size at once, from 1 row to all."""
+    """[[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [−C⁻¹ B A⁻¹, C⁻¹]], for all blocks of one size at once, doubling the size."""
     n_rows, lead = factors.shape[-1], factors.shape[:-2]
     padded = 1 << (n_rows - 1).bit_length()
     spare = np.diag(np.arange(padded) >= n_rows).astype(factors.dtype)
@@ -205,8 +205,8 @@ def _inverse_by_blocks(factors: Array) -> Array:
 def lower_factor(rows: Array) -> Array:
     """Lower triangular L, (..., d, d), with L Lᵀ = R Rᵀ for R = rows, by a QR factorisation.
 
-    dL = L Φ(M + Mᵀ) with M = L⁻¹ dR (L⁻¹ R)ᵀ and Φ what is below the diagonal and half of what is on it: by one
-    inverse, where the derivatives of QR would take more factors at once.
+    dL = L Φ(M + Mᵀ) with M = L⁻¹ dR (L⁻¹ R)ᵀ, where Φ keeps the entries below the diagonal and half of those on it:
+    one inverse, where the derivative of QR itself would need more factors.
 
     Args:
         rows: (..., d, D), d ≤ D.

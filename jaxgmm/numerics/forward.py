@@ -1,4 +1,4 @@
-"""An identity with a derivative forward only: backward it says what to call instead, in words of this library."""
+"""An identity with a derivative in forward mode only, whose error in reverse mode names the remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 _tangent_p = Primitive("jaxgmm_forward_only")
-"""The identity on tangents of a climb, which has no transpose."""
+"""The identity on tangents, a primitive without a transpose rule."""
 
 _tangent_p.def_impl(lambda tangent: tangent)
 _tangent_p.def_abstract_eval(lambda tangent: tangent)

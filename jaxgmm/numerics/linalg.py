@@ -1,4 +1,4 @@
-"""Small dense linear algebra that the rest relies on."""
+"""Small dense linear algebra."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,17 +12,15 @@ HIGHEST = lax.Precision.HIGHEST
 
 
 def product(equation: str, *operands: Array) -> Array:
-    """`jnp.einsum` at full precision: TF32 would lose three digits on a GPU."""
+    """The value of `jnp.einsum` at full precision: TF32 would lose three digits on a GPU."""
     return jnp.einsum(equation, *operands, precision=HIGHEST)
 
 
 def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> tuple[Array, Array]:
-    """A⁻¹ b, (P,), for symmetric positive semi-definite A and b in its range, and the products it took, ().
+    """A⁻¹ b, (P,), for symmetric positive semi-definite A and b in its range, and the number of products A v, ().
 
-    The method of Hestenes & Stiefel (1952).
-
-    To the rounding of the dtype, or 2·P + 20 products. JAX's own spends one product more, on a start that is zero,
-    and each product here is a pass over the data to run and seconds to compile.
+    The method is that of Hestenes & Stiefel (1952), run until rounding or 2·P + 20 products. JAX's own version takes
+    one product more, with a start of zero; here each product is a pass over the data, and takes seconds to compile.
     """
     # In its own unit, or its square under- or overflows. That of a NaN is NaN, and so is then the solution.
     largest = jnp.max(jnp.abs(right))
@@ -50,7 +48,7 @@ def conjugate_gradients(matrix: Callable[[Array], Array], right: Array) -> tuple
 
 @jax.custom_jvp
 def reciprocal(values: Array) -> Array:
-    """1/s, whose derivative −s⁻¹ ds s⁻¹ never has s⁻² in it, which leaves the range of float32 at 1e-20."""
+    """1/s, with the derivative −s⁻¹ ds s⁻¹ computed without s⁻², which overflows in float32 at s = 1e-20."""
     return 1 / values
 
 
@@ -61,7 +59,7 @@ def _reciprocal_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
 
 
 def excess(ratio: Array) -> Array:
-    """½(t² − 1 − 2 log t), the divergence between two scales: to eps·|t − 1| near t = 1, finite for the least t."""
+    """½(t² − 1 − 2 log t), the divergence between two scales: within eps·|t − 1| near t = 1, finite for the least t."""
     e = ratio - 1
     # Between ½ and 2 the difference has no rounding; below, it would forget t.
     is_near = jnp.abs(e) <= 0.5
@@ -76,17 +74,19 @@ def finite(tree) -> Array:
 
 
 def varying_as(tree: Any, anchor: Array) -> Any:
-    """The same numbers, told to vary over a mesh as `anchor` () does.
+    """A pytree of the same values, marked as varying over the mesh axes of `anchor` ().
 
-    Under `shard_map` a loop's carry must vary over the same axes before and after, and constants vary over none.
+    Under `shard_map` the initial carry of a loop must vary over the same mesh axes as its later values, but constants
+    vary over none.
     """
     return jax.tree.map(lambda leaf: jnp.where(anchor == anchor, leaf, leaf), tree)
 
 
 def zeros_of(shape: tuple[int, ...], *trees: Any) -> Array:
-    """Zeros that are mapped, and vary over a mesh, as any leaf of some pytrees does.
+    """Zeros, mapped by `vmap` and varying over a mesh wherever any leaf of some pytrees is.
 
-    What a function with a rule of its own returns must be: JAX fails on a constant's second derivative under `vmap`.
+    A function with a derivative rule of its own has to return such zeros: JAX fails on the second derivative of a
+    constant under `vmap`.
     """
     leaves = jax.tree.leaves(trees)
     anchor = jnp.sum(jnp.stack([jnp.sum(leaf.ravel()[:1]) for leaf in leaves]))

@@ -1,8 +1,9 @@
-"""Weights of exactly 0, and how the slope in one gets past its log.
+"""Derivatives in weights that are exactly 0.
 
-d log p / dπ_k = N_k / p is finite where π_k = 0, but by way of log π_k = −∞ it is 0·∞. There, and only there, the log
-of a weight has the slope 1/ε, and what is made of the log-weight has ε times its slope in the weight: the product is
-right. In a log-weight of −∞ itself the slope is 0, and what is given for it is at most the rounding of 1.
+d log p / dπ_k = N_k / p is finite where π_k = 0, but the chain rule through log π_k = −∞ makes it 0·∞. There, and only
+there, the log of a weight is given the derivative 1/ε, and functions of the log-weight ε times their derivative in the
+weight, so that the product is right. The derivative in a log-weight of −∞ itself is 0; the value given for it is at
+most the rounding error of 1.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from jax import Array, lax
 
 
 def unit(dtype: Any) -> float:
-    """ε: small enough to be nothing, and large enough that slopes of usual size times it are normal numbers."""
+    """The number ε, so small that it is negligible, and so large that usual derivatives times ε do not underflow."""
     return 2.0**-700 if dtype == jnp.float64 else 2.0**-84
 
 
 def most_log_odds(dtype: Any) -> float:
-    """Log of the largest slope in a weight that a row gives: ε times it is the rounding of 1.
+    """Log of the largest derivative in a weight that one row may contribute: ε times it is the rounding error of 1.
 
-    It is reached nine deviations out in float32, and thirty in float64.
+    It is reached at nine standard deviations in float32, and at thirty in float64.
     """
     return float(np.log(float(jnp.finfo(dtype).eps) / 2 / unit(dtype)))
 
 
 def any_absent(log_weights: Array) -> Array:
-    """Whether a log-weight is −∞, (), in any of the mixtures that `vmap` maps over: to be branched on, not mapped."""
+    """Whether any log-weight is −∞, (), in any mixture that `vmap` maps over, so that `cond` stays a branch."""
     return _count_absent(lax.stop_gradient(log_weights)) > 0
 
 
@@ -45,7 +46,7 @@ def _count_in_all(size: int, batched: list[bool], log_weights: Array) -> tuple[A
 
 @jax.custom_jvp
 def log_weight(weights: Array) -> Array:
-    """Log π, −∞ for 0 and NaN below it."""
+    """Log π, −∞ for a weight of 0 and NaN for a negative one."""
     positive = weights > 0
     logs = jnp.where(positive, jnp.log(jnp.where(positive, weights, 1.0)), -jnp.inf)
     return jnp.where(weights >= 0, logs, jnp.nan)
@@ -60,14 +61,14 @@ def _slope_of_log(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 
 def normalised(log_weights: Array) -> Array:
-    """Log-weights of weights that sum to 1, (..., K), so that derivatives keep their sum."""
+    """Log-weights, (..., K), normalised so that the weights sum to 1, also in derivatives."""
     absent = jnp.where(log_weights == -jnp.inf, log_weights, -jnp.inf)
     others = jnp.sum(weight(absent), axis=-1, keepdims=True)
     return jax.nn.log_softmax(log_weights) - jnp.log1p(others)
 
 
 def log_sum(weights: Array, log_terms: Array, logs: Array, axis: int | None = None) -> Array:
-    """Log Σ exp(logs) along an axis, with logs = log weights + log_terms, and its slopes in weights of 0."""
+    """Log Σ exp(logs) along an axis, for logs = log weights + log_terms, with derivatives in weights of 0."""
     total = jax.nn.logsumexp(logs, axis=axis, keepdims=True)
     is_absent = (logs == -jnp.inf) & (weights == 0)
     log_odds = jnp.where(is_absent, log_terms - total, -jnp.inf)
@@ -78,7 +79,7 @@ def log_sum(weights: Array, log_terms: Array, logs: Array, axis: int | None = No
 
 @jax.custom_jvp
 def weight(log_weights: Array) -> Array:
-    """π = exp(log π), the inverse of `log_weight` in its slopes too."""
+    """π = exp(log π), the inverse of `log_weight`, also in its derivative."""
     return jnp.exp(log_weights)
 
 
