@@ -20,7 +20,8 @@ shares larger calls out over the pool of threads in which the caller itself wait
 are threads, two on many machines, wait for ever. A call with one matrix is never shared out."""
 
 _BY_COLUMNS_OF_BLOCKS, _BLOCK = range(96, 1025), 32
-"""Rows from which Cholesky factors are computed in blocks, and the rows of a block. Measured on two busy cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
+"""Rows from which Cholesky factors are computed in blocks, and the rows of a block. Measured on two busy
+cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
 block is compiled, so that there must not be too many."""
 
 
@@ -63,7 +64,7 @@ def _cholesky(matrices: Array) -> Array:
 
 
 def _cholesky_by_blocks(matrices: Array) -> Array:
-    """Cholesky factors, one column of blocks after another: [[A, Bᵀ], [B, C]] has [L, B L⁻ᵀ], then those of C − B A⁻¹ Bᵀ."""
+    """Cholesky factors by columns of blocks: [[A, Bᵀ], [B, C]] has [L, B L⁻ᵀ], then the factors of C − B A⁻¹ Bᵀ."""
     n_rows, columns, rest = matrices.shape[-1], [], matrices
     for done in range(0, n_rows, _BLOCK):
         corner = _cholesky_in_turn(rest[..., :_BLOCK, :_BLOCK])

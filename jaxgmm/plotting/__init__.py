@@ -1,7 +1,7 @@
 """Pictures of mixtures and of fits, with matplotlib: `pip install 'jaxgmm[plot]'`.
 
-Each function draws into the `Axes` that it is given and returns it; with none it makes a figure by pyplot. Where it
-takes a mixture, a `FitResult` or a candidate of a `Selection` will do. No setting of matplotlib is touched.
+Each function draws into the `Axes` that it is given and returns them; without any it makes a figure with pyplot. A
+`FitResult` or a candidate of a `Selection` may take the place of a mixture. Settings of matplotlib are not changed.
 
     clusters          rows in the colours of their responsibilities, with ellipses
     ellipses          regions of stated probability of each component

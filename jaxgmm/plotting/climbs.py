@@ -1,4 +1,4 @@
-"""Climbs to the optimum, beside one another."""
+"""The course of fits towards the optimum, compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENDS = {
     Status.INTERRUPTED: "s",
     Status.STOPPED: "d",
 }
-"""How the end of a climb is marked."""
+"""Markers for the end of a climb, by status."""
 
 _DASHES = ("-", "--", "-.")
 _ONE = {"passes": "pass", "iterations": "iteration"}
@@ -33,9 +33,9 @@ class Climb(NamedTuple):
     """One climb as a curve.
 
     Attributes:
-        place: iterations or passes, (n,).
-        objective: after each, (n,).
-        status: how it ended.
+        place: iterations or passes so far, (n,).
+        objective: the objective after each, (n,).
+        status: the status at its end.
     """
 
     place: np.ndarray
@@ -52,19 +52,20 @@ def traces(
     n_rows: float | None = None,
     legend: bool = True,
 ) -> Axes:
-    """How climbs came to the optimum: the gap of the objective to the best, on a log scale.
+    """The gap between objective and best objective in the course of fits, on a log scale.
 
-    Each ends with a mark for its status. What rounding hides, eps·|best|, is a dotted line, and smaller gaps lie on
-    it. The objective that is itself the best has no gap that is known, and is left off.
+    A marker at the end of each curve shows the status. A dotted line marks eps·|best|, below which rounding hides a
+    gap; smaller gaps are drawn on it. A point whose objective is itself the best is left out: its gap is not known.
 
     Args:
-        results: fits by name, or one; those of a `vmap` are drawn as one thin line each.
+        results: fits by name, or one fit; fits stacked by `vmap` are drawn as a thin line each.
         ax: where to draw; None makes a figure.
-        against: "passes" over the data, by which EM and line searches compare, a fit's spread evenly over its
-            iterations; or "iterations".
-        best: the objective to measure from; None is the best of all that neither collapsed nor failed.
-        n_rows: by which to divide the gap, so that it is in the unit of `tol`; None leaves the total.
-        legend: whether to name the fits and their ends.
+        against: "passes" over the data, which makes EM and line searches comparable (a fit's passes are spread evenly
+            over its iterations); or "iterations".
+        best: the objective from which gaps are measured; None is the best of all fits that neither collapsed nor
+            failed.
+        n_rows: number by which the gap is divided, so that it has the unit of `tol`; None leaves the total.
+        legend: whether to name the fits and their statuses.
 
     Returns:
         The axes.
@@ -123,7 +124,7 @@ def traces(
 
 
 def _climbs(result: FitResult, against: str) -> list[Climb]:
-    """Its climb, or those that it stacks."""
+    """The climb of a fit, or the climbs of a stack of fits."""
     history = np.asarray(result.history, np.float64)
     history = history.reshape(-1, history.shape[-1])
     ends = (result.objective, result.n_iter, result.n_passes, result.status)
@@ -139,7 +140,7 @@ def _climbs(result: FitResult, against: str) -> list[Climb]:
 def _course(
     history: np.ndarray, objective: float, n_iter: int, n_passes: int, against: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations or passes, and the objective after each; of a climb without iterations, its end."""
+    """Iterations or passes and the objective after each, or only at the end for a fit without iterations."""
     seen = history[:n_iter] if n_iter else np.array([objective])
     place = np.arange(1.0, n_iter + 1) if n_iter else np.zeros(1)
     if against == "passes":
@@ -157,7 +158,7 @@ def _best(climbs: list[Climb]) -> float:
 
 
 def _gap(objective: np.ndarray, best: float, known: bool, rounding: float) -> np.ndarray:
-    """Best less objective, at least `rounding`; NaN where it has no logarithm."""
+    """The best objective less each objective, at least `rounding`; NaN where it has no logarithm."""
     gap = best - objective
     itself = gap == 0
     if not known and itself.sum() == 1 < len(gap):
@@ -167,7 +168,7 @@ def _gap(objective: np.ndarray, best: float, known: bool, rounding: float) -> np
 
 
 def _described(name: str, climbs: list[Climb], against: str) -> str:
-    """What a fit took, the median of several."""
+    """Text that says how many iterations or passes a fit took, the median for several."""
     n_taken = round(float(np.median([climb.place[-1] for climb in climbs])))
     took = f"{n_taken} {_ONE[against] if n_taken == 1 else against}"
     if len(climbs) > 1:

@@ -1,4 +1,4 @@
-"""Colours of components that the colour-blind can tell apart, and their blends by responsibility."""
+"""Colours of components that colour-blind readers can tell apart, and their blends by responsibility."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from jaxgmm.host.checks import as_count
 
 OKABE_ITO = ("0072B2", "E69F00", "56B4E9", "D55E00", "009E73", "CC79A7")
-"""Okabe and Ito's colours (2008) that show on white, their yellow and black left out; the first few farthest apart."""
+"""The colours of Okabe and Ito (2008) without yellow and black; the first few are those farthest apart."""
 
 INK, PALE = "0.25", "0.6"
-"""Greys for what belongs to no component: lines, and what stands behind them."""
+"""Greys for lines and backgrounds, which belong to no component."""
 
 N_DISTINCT = 48
-"""Colours before they repeat: nobody tells more apart."""
+"""The number of colours before they repeat: more cannot be told apart."""
 
 # Ottosson (2020), OKLab: linear sRGB to cone responses, and their cube roots to lightness and two opponent axes.
 _CONES = np.array(
@@ -43,10 +43,10 @@ PROTANOPIA = np.array(
 
 
 def palette(n_components: int) -> np.ndarray:
-    """Colours of the components, the same for a component whatever K.
+    """Colours of the components; component k has the same colour whatever K is.
 
-    Okabe & Ito's six that show on white, then those that a sequential search finds farthest from all before, from white
-    and from black, as the least favourable of normal, deuteranopic and protanopic eyes sees them.
+    The first six are those of Okabe & Ito that show on white. Each further one is the farthest from all before it, from
+    white and from black, by the smallest of its distances for normal, deuteranopic and protanopic vision.
 
     Args:
         n_components: K.
@@ -69,7 +69,7 @@ def palette(n_components: int) -> np.ndarray:
 
 
 def blend(responsibilities: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Mix colours by responsibility, in OKLab, where halfway looks halfway.
+    """Blends of the components' colours by responsibility, in OKLab, where the middle of two colours looks like it.
 
     Args:
         responsibilities: rows that sum to 1, (N, K).

@@ -1,4 +1,4 @@
-"""Densities: along one column, and over a plane of two."""
+"""Densities along one column, and over a plane of two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxgmm.plotting.views import MAX_ROWS, View, as_axes, as_coverage, as_view
 from jaxgmm.probability import density
 
 _N_CURVE, _N_GRID = 600, 240
-"""Points of a curve, and lines of a grid in each direction."""
+"""The number of points of a curve, and of lines of a grid in each direction."""
 
 _MAX_BINS = 80
 _MAX_TICKS = 1000
@@ -31,16 +31,16 @@ def curves(
     sample_weight: Any = None,
     legend: bool = True,
 ) -> Axes:
-    """The density along one column, the parts π_k N(x; μ_k, σ_k²) that it is the sum of, and the rows.
+    """The density along one column, its terms π_k N(x; μ_k, σ_k²), and the rows.
 
-    Rows are a histogram of area 1, and ticks below in the colours of their responsibilities.
+    Rows are drawn as a histogram of area 1, and as ticks below it in the colours of their responsibilities.
 
     Args:
         mixture: a mixture or a `FitResult`.
         x: rows, (N, D), whose columns' names label the axes where it is a table; None draws the densities alone.
         ax: where to draw; None makes a figure.
         dims: index or name of the column; None is the first.
-        sample_weight: non-negative weights, (N,), by which the histogram counts.
+        sample_weight: non-negative weights of the rows, (N,), for the histogram.
         legend: whether to show the components' weights.
 
     Returns:
@@ -72,20 +72,20 @@ def contours(
     max_rows: int | None = MAX_ROWS,
     legend: bool = True,
 ) -> Axes:
-    """The smallest regions of a plane that hold the whole mixture with stated probabilities.
+    """The smallest regions of a plane that contain a row of the mixture with given probabilities.
 
-    Each is {x : p(x) ≥ c}, of the marginal density in the two columns; of several peaks it may be several pieces. The
-    grid is closer where components are narrow; one that is narrow and tilted may still come out in dashes.
+    Each is {x : p(x) ≥ c}, where p is the marginal density in the two columns; it may consist of several pieces. The
+    grid is finer where components are narrow; a component both narrow and tilted may still come out in pieces.
 
     Args:
         mixture: a mixture or a `FitResult`.
         x: rows, (N, D), drawn as dots, whose columns' names label the axes where it is a table; None draws none.
         ax: where to draw; None makes a figure.
         dims: indices or names of two columns; None is the first two.
-        coverage: probabilities inside.
+        coverage: probabilities of the regions.
         sample_weight: non-negative weights, (N,); rows of weight zero are left out.
         max_rows: rows to draw at most; of more, a sample, with a note. None draws all.
-        legend: whether to show what the regions hold.
+        legend: whether to show the probabilities of the regions.
 
     Returns:
         The axes.
@@ -129,7 +129,7 @@ def contours(
 
 
 def draw_curves(view: View, ax: Axes, legend: bool) -> Axes:
-    """The density along the first of the columns shown."""
+    """Draw the density along the first of the columns shown."""
     view = view.of(0)
     shown, column = view.components(), view.column()
     if len(column):

@@ -1,4 +1,4 @@
-"""Keys, names and notes beside what is drawn."""
+"""Legends, axis labels and notes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from jaxgmm.plotting.colours import INK, palette
 from jaxgmm.plotting.views import Components, View
 
 _MANY = 20
-"""Components of which a legend is still read."""
+"""The most components that a legend lists."""
 
 
 def legend(owner: Any, title: str, keys: Sequence[Artist], longest: int = 6) -> Legend:
-    """A small legend, of axes or of a figure; one longer than `longest` beside the axes, if the layout makes room."""
+    """Draw a small legend of axes or of a figure; if longer than `longest`, beside the axes where the layout makes room."""
     options: dict[str, Any] = {"loc": "best" if isinstance(owner, Axes) else "upper right"}
     roomy = isinstance(owner, Axes) and isinstance(owner.figure.get_layout_engine(), ConstrainedLayoutEngine)
     if roomy and len(keys) > longest:
@@ -31,7 +31,7 @@ def legend(owner: Any, title: str, keys: Sequence[Artist], longest: int = 6) -> 
 
 
 def component_keys(components: Components) -> list[Line2D]:
-    """A dot for each component, with its number and weight; none where they are too many to read."""
+    """Legend entries, a dot with number and weight for each component; none if there are too many."""
     numbers = components.numbers
     if len(numbers) > _MANY:
         return []
@@ -41,7 +41,7 @@ def component_keys(components: Components) -> list[Line2D]:
 
 
 def ellipse_key(coverage: tuple[float, ...]) -> Line2D:
-    """A line for what the ellipses hold."""
+    """Legend entry for the probabilities of the ellipses."""
     return Line2D([], [], color=INK, lw=1.3, label=f"{', '.join(map(stated, coverage))} inside")
 
 
@@ -51,19 +51,19 @@ def dot(text: str, colour: Any, area: float) -> Line2D:
 
 
 def name_axes(view: View, ax: Axes) -> None:
-    """Names of the two columns on the axes."""
+    """Label the axes with the names of the two columns."""
     ax.set(xlabel=view.labels[0], ylabel=view.labels[1])
 
 
 def note_sample(view: View, ax: Axes) -> None:
-    """Say so where not all rows are drawn."""
+    """Draw a note if not all rows are drawn."""
     if view.x is not None and len(view.drawn) < len(view.x):
         note = f"{len(view.drawn):,} of {len(view.x):,} rows"
         ax.annotate(note, (1, 1), (0, 3), "axes fraction", "offset points", ha="right", fontsize="x-small", color=INK)
 
 
 def stated(coverage: float) -> str:
-    """A probability that was asked for, in per cent, with the digits that tell it from certainty."""
+    """A given probability in per cent, with as many digits as distinguish it from 100."""
     return f"{100 * coverage:.{max(4, 3 + math.ceil(-math.log10(1 - coverage)))}g}%"
 
 

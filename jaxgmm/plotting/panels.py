@@ -1,4 +1,4 @@
-"""Every pair of columns."""
+"""Plots of every pair of columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxgmm.plotting.planes import COVERAGE, draw_ellipses, draw_rows
 from jaxgmm.plotting.views import MAX_ROWS, as_coverage, as_mixture, as_view
 
 _MOST, _MOST_NUMBERED = 12, 5
-"""Columns whose pairs are still read, and those whose components have room for numbers."""
+"""The most columns that are drawn, and the most for which components are numbered."""
 
 
 def pairs(
@@ -28,7 +28,7 @@ def pairs(
     max_rows: int | None = MAX_ROWS,
     legend: bool = True,
 ) -> np.ndarray:
-    """Every pair of columns as `clusters` draws it, below a diagonal of `curves`.
+    """Every pair of columns, drawn as by `clusters`, below a diagonal of `curves`.
 
     Args:
         mixture: a mixture or a `FitResult`.
@@ -81,7 +81,7 @@ def pairs(
 
 
 def _align(axes: np.ndarray) -> None:
-    """The same limits wherever a column is shown; ticks and names at the left and the bottom only."""
+    """Give a column the same limits everywhere, with ticks and names only at the left and the bottom."""
     n_dims = len(axes)
     for d in range(n_dims):
         across, up = [ax.get_xlim() for ax in axes[d:, d]], [ax.get_ylim() for ax in axes[d, :d]]
@@ -100,7 +100,7 @@ def _align(axes: np.ndarray) -> None:
 
 
 def _as_grid(axes: Any, n_dims: int) -> np.ndarray:
-    """The axes, or those of a new figure, (n_dims, n_dims)."""
+    """The given axes, or those of a new figure, (n_dims, n_dims)."""
     if axes is None:
         from matplotlib import pyplot
 

@@ -19,7 +19,7 @@ from jaxgmm.probability import density
 
 COVERAGE = (0.5, 0.95)
 _APART = 10
-"""Points between two numbers."""
+"""The least distance between two numbers, in points."""
 
 
 def clusters(
@@ -35,8 +35,8 @@ def clusters(
 ) -> Axes:
     """Rows in the colours of their responsibilities, and each component's ellipses with its number.
 
-    A row that belongs to component k has its colour; one in doubt has the blend. Responsibilities are those of all
-    columns, ellipses the marginals of those shown. With one column, `curves`.
+    A row that clearly belongs to a component has its colour, any other row a blend. Responsibilities are computed from
+    all columns, ellipses from the marginal of those shown. With one column this is `curves`.
 
     Args:
         mixture: a mixture or a `FitResult`.
@@ -80,7 +80,7 @@ def clusters(
 def ellipses(
     mixture: Any, ax: Axes | None = None, *, dims: Any = None, coverage: Any = COVERAGE, numbers: bool = True
 ) -> Axes:
-    """Regions of stated probability of each component in a plane.
+    """Ellipses that contain a row of each component with given probabilities, in a plane of two columns.
 
     The ellipse (x − μ)ᵀ Σ⁻¹ (x − μ) = −2 log(1 − p) holds a Gaussian in the plane with probability p. Components
     without weight are left out.
@@ -89,7 +89,7 @@ def ellipses(
         mixture: a mixture or a `FitResult`.
         ax: where to draw; None makes a figure.
         dims: indices or names of two columns; None is the first two.
-        coverage: probabilities inside.
+        coverage: probabilities of the ellipses.
         numbers: whether to write each component's number at its mean.
 
     Returns:
@@ -124,7 +124,7 @@ def uncertainty(
 ) -> Axes:
     """Rows in the colour of their component, larger and darker the more their assignment is in doubt.
 
-    The area of a row grows with 1 − max_k p(k | x), which is drawn as a height where there is one column.
+    The area of a dot grows with 1 − max_k p(k | x). With one column this is the height of the dot.
 
     Args:
         mixture: a mixture or a `FitResult`.
@@ -134,7 +134,7 @@ def uncertainty(
         coverage: probabilities of a component inside its ellipses.
         sample_weight: non-negative weights, (N,); rows of weight zero are left out.
         max_rows: rows to draw at most; of more, a sample, with a note. None draws all.
-        legend: whether to show what the sizes mean.
+        legend: whether to explain the sizes.
 
     Returns:
         The axes.
@@ -181,14 +181,14 @@ def uncertainty(
 
 
 def draw_rows(view: View, ax: Axes, colours: np.ndarray, largest: float = 20) -> None:
-    """The rows as dots, the smaller the more of them: of `largest` points² up to 200 rows."""
+    """Draw rows as dots, smaller the more there are: of `largest` points² up to 200 rows."""
     n_rows = len(view.drawn)
     area = largest * min(1, (200 / max(n_rows, 1)) ** 0.5)
     ax.scatter(*view.points().T, c=colours, s=area, alpha=0.8, lw=0, rasterized=n_rows > 2000)
 
 
 def draw_ellipses(view: View, ax: Axes, coverage: tuple[float, ...], numbers: bool = True) -> None:
-    """Ellipses of every component that has weight, and its number at its mean."""
+    """Draw the ellipses of every component of positive weight, and its number at its mean."""
     shown, colours = view.components(), palette(view.mixture.n_components)
     for k, mean, covariance in zip(shown.numbers, shown.means, shown.covariances, strict=True):
         deviations, vectors = axes_of(covariance)
@@ -203,7 +203,7 @@ def draw_ellipses(view: View, ax: Axes, coverage: tuple[float, ...], numbers: bo
 
 
 def _draw_numbers(shown: Components, colours: np.ndarray, ax: Axes) -> None:
-    """Each component's number at its mean, lower where another's is."""
+    """Draw each component's number at its mean, or below where it would cover another."""
     halo = [withStroke(linewidth=2.5, foreground="white")]
     placed: list[np.ndarray] = []
     for k, mean, colour in zip(shown.numbers, shown.means, colours, strict=True):

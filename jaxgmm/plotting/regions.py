@@ -1,4 +1,4 @@
-"""Regions of stated probability: ellipses of a component, levels of a density, and the lines of a grid."""
+"""Regions of given probability: ellipses of a component, levels of a density, and the lines of a grid."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ _TAIL, _DRAWS_PER_FOLD, _N_FOLDS = 1 / 32, 48, 34
 
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 _REACH = 3.5
-"""Standard deviations about a mean that a grid looks at."""
+"""Standard deviations about each mean that a grid covers."""
 
 
 def radius(coverage: float) -> float:
-    """Mahalanobis radius of the ellipse that holds a Gaussian in a plane with some probability: √(−2 log(1 − p))."""
+    """Mahalanobis radius of the ellipse that contains a row of a Gaussian in a plane with probability p: √(−2 log(1 − p))."""
     return float(np.sqrt(-2 * np.log1p(-coverage)))
 
 
 def axes_of(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviations along the principal axes, (2,), the longest first, and those axes in columns, (2, 2)."""
+    """Standard deviations along the principal axes, (2,), the largest first, and those axes as columns, (2, 2)."""
     values, vectors = np.linalg.eigh(covariance)
     return np.sqrt(np.maximum(values[::-1], 0)), vectors[:, ::-1]
 
 
 def levels(plane: Mixture, components: Components, coverage: tuple[float, ...]) -> np.ndarray:
-    """Log-densities above which a mixture in a plane holds some probabilities: its highest density regions.
+    """The log-densities that bound a mixture's highest density regions of given probabilities in a plane.
 
-    The level of p is the quantile 1 − p of log p(X), X drawn from the mixture. Draws are a sunflower's seeds, carried
-    into every component; each counts π_k times the probability of its ring. Rings are of one probability, but beyond
-    all but a thirty-second of it of one ratio: what is left outside is right in relation to itself.
+    The level for probability p is the quantile 1 − p of log p(X), for X from the mixture. In place of random draws it
+    uses points in a sunflower pattern, mapped into every component, with weight π_k times the probability of their
+    ring. Rings have equal probabilities, except in the outer thirty-second, where the probabilities outside successive
+    rings have a constant ratio: so small probabilities outside have a small relative error.
 
     Args:
         plane: the mixture, D = 2.
-        components: those of it that have weight.
+        components: its components of positive weight.
         coverage: probabilities, ascending.
 
     Returns:
@@ -64,17 +65,17 @@ def levels(plane: Mixture, components: Components, coverage: tuple[float, ...]) 
 def lines(
     components: Components, place: int, n_lines: int, rows: np.ndarray, margin: float = 0.0, coverage: float = 0.0
 ) -> np.ndarray:
-    """Coordinates of a grid along one column, ascending, closer where components are narrow.
+    """Coordinates of a grid along one column, ascending, denser where components are narrow.
 
-    Half of them are even, half at quantiles of the components, each of which counts alike.
+    Half of them are equally spaced, half at quantiles of the components, all of which count equally.
 
     Args:
-        components: what is to be seen.
-        place: of the column among theirs.
-        n_lines: how many; an even number.
-        rows: coordinates of rows that are to be seen as well, or none.
-        margin: beyond all of it, as a fraction of its width.
-        coverage: what the largest region that is to be seen holds of a component.
+        components: the components that the grid covers.
+        place: index of the column among those of the components.
+        n_lines: number of lines, even.
+        rows: coordinates of rows that the grid covers too; may be empty.
+        margin: the margin on both sides, as a fraction of the width.
+        coverage: probability of a component inside the largest region to be drawn.
 
     Returns:
         Coordinates, (n_lines,).

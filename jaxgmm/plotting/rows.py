@@ -1,4 +1,4 @@
-"""One row: to which components it belongs."""
+"""A plot of one row's responsibilities."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from jaxgmm.plotting.views import as_axes, as_mixture, as_view
 from jaxgmm.probability import density
 
 _MOST = 15
-"""Bars; of more components the least responsible are one bar."""
+"""The most bars; of more components the least responsible share one bar."""
 
 _OTHERS = (0.6, 0.6, 0.6)
 
 
 def responsibilities(mixture: Any, row: Any, ax: Axes | None = None, *, legend: bool = True) -> Axes:
-    """The responsibilities p(k | x) of one row as bars, with ticks at the weights π_k that they started from.
+    """The responsibilities p(k | x) of one row as bars, with ticks at the weights π_k.
 
-    Components without weight are left out. Of more than fifteen, the least responsible are one bar, "others".
+    Components of weight 0 are left out. Of more than fifteen components, the least responsible share one bar, "others".
 
     Args:
         mixture: a mixture or a `FitResult`.
         row: one row, (D,) or (1, D).
         ax: where to draw; None makes a figure.
-        legend: whether to say what the ticks are.
+        legend: whether to explain the ticks.
 
     Returns:
         The axes.

@@ -1,4 +1,4 @@
-"""A selection: information criteria against K."""
+"""A plot of a selection: information criteria against K."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def criteria(
 ) -> Axes:
     """An information criterion against K, a line for each family, the lowest marked.
 
-    The frame shows the better half of the fits; lines leave it at the top. Collapsed fits, which a singular likelihood
-    flatters, are hollow marks off the lines, on the frame where they lie beyond it. Skipped ones are left out.
+    The limits of the axes show the better half of the fits; lines leave them at the top. Collapsed fits, whose
+    likelihood is inflated, are hollow markers apart from the lines, at the edge if they lie outside. Skipped candidates
+    are left out.
 
     Args:
-        selection: what `select` returned.
+        selection: the table that `select` returned.
         ax: where to draw; None makes a figure.
         criterion: "bic", "aic" or "icl"; None is the selection's own.
         legend: whether to name the families.
@@ -34,7 +35,7 @@ def criteria(
         The axes.
 
     Raises:
-        TypeError: if `selection` is not one.
+        TypeError: if `selection` is not a `Selection`.
         ValueError: if the criterion is not known, or no candidate has a finite one.
 
     Example:
@@ -77,7 +78,7 @@ def criteria(
 
 
 def _frame(selection: Selection, criterion: str, lowest: float) -> tuple[float, float]:
-    """Limits that show the better half of the fits: a family far from the others would flatten them."""
+    """Limits of the axes that show the better half of the fits; a family far from the others would flatten the lines."""
     sound = [getattr(c, criterion) for c in selection if c.sound]
     values = np.array([value for value in sound if np.isfinite(value)] or [lowest])
     height = float(np.median(values)) - lowest or float(values.max()) - lowest or 1.0

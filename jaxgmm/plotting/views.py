@@ -1,4 +1,4 @@
-"""What a picture is drawn from: a mixture, rows, columns with their names, and axes; all asked at the door."""
+"""Checked arguments of the plotting functions: a mixture, rows, columns with their names, axes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from jaxgmm.probability.algebra import marginal
 from jaxgmm.probability.density import responsibilities
 
 MAX_ROWS = 20_000
-"""Rows drawn one by one: more would only cover each other, and take seconds."""
+"""The most rows drawn one by one: more would cover each other, and take seconds."""
 
 
 class Components(NamedTuple):
-    """The components that have weight, in the columns shown; on the host, in float64.
+    """The components of positive weight, in the columns shown; on the host, in float64.
 
     Attributes:
-        numbers: which they are, (K',).
+        numbers: their indices in the mixture, (K',).
         weights: π_k, (K',).
-        means: (K', d).
-        covariances: (K', d, d).
+        means: means in the columns shown, (K', d).
+        covariances: covariances in the columns shown, (K', d, d).
     """
 
     numbers: np.ndarray
@@ -39,14 +39,14 @@ class Components(NamedTuple):
 
 
 class View(NamedTuple):
-    """Some columns of a mixture and of its rows.
+    """A mixture and rows, seen in some of their columns.
 
     Attributes:
-        mixture: in all columns.
-        dims: the columns shown, (d,).
-        labels: their names.
-        x: rows of positive weight, (N, D); None where there are none to show.
-        weights: theirs, (N,).
+        mixture: the mixture, in all columns.
+        dims: indices of the columns shown, (d,).
+        labels: names of the columns shown.
+        x: rows of positive weight, (N, D), or None.
+        weights: weights of these rows, (N,).
         drawn: indices of the rows to draw one by one.
     """
 
@@ -58,7 +58,7 @@ class View(NamedTuple):
     drawn: np.ndarray
 
     def of(self, *places: int) -> View:
-        """The same, of the columns at some places of `dims`."""
+        """The view of the columns at some places in `dims`."""
         return self._replace(dims=tuple(self.dims[i] for i in places), labels=tuple(self.labels[i] for i in places))
 
     def marginal(self) -> Mixture:
@@ -66,7 +66,7 @@ class View(NamedTuple):
         return marginal(self.mixture, self.dims)
 
     def components(self) -> Components:
-        """Its components that have weight."""
+        """The components of positive weight, in the columns shown."""
         shown = self.marginal()
         weights, means, covariances = (
             np.asarray(a, np.float64) for a in (shown.weights, shown.means, shown.covariances)
@@ -83,14 +83,14 @@ class View(NamedTuple):
         return self.rows()[:, list(self.dims)].astype(np.float64)
 
     def colours(self) -> np.ndarray:
-        """Their colours, blended by the responsibilities in all columns, sRGB, (n, 3)."""
+        """The colours of the rows to draw, blended by responsibilities in all columns, sRGB, (n, 3)."""
         if not len(self.drawn):
             return np.zeros((0, 3))
         soft = np.asarray(responsibilities(self.mixture, self.rows()), np.float64)
         return blend(soft, palette(self.mixture.n_components))
 
     def column(self) -> np.ndarray:
-        """All rows, in the first column shown, (N,)."""
+        """The entries of all rows in the first column shown, (N,)."""
         return self._rows()[:, self.dims[0]].astype(np.float64)
 
     def _rows(self) -> np.ndarray:
@@ -108,12 +108,12 @@ def as_view(
     most: int = 2,
     instead: str = "",
 ) -> View:
-    """Ask for a mixture, for its rows, and for `least` to `most` of its columns; by default the first of them.
+    """The view of a mixture and its rows in `least` to `most` of its columns; by default the first of them.
 
     Raises:
         TypeError: if the mixture, x, dims or `max_rows` is of the wrong type.
         ValueError: if x is not (N, D) with the mixture's D, holds NaN or infinity, or has other columns than the fit or
-            in another order; or if dims repeats a column, names one that is not there, or has too few or too many.
+            in another order; or if dims repeats a column, names one that does not exist, or has too few or too many.
     """
     fitted, mixture = names_in(mixture), as_mixture(mixture)
     n_features = mixture.n_features
@@ -133,7 +133,7 @@ def as_view(
 
 
 def as_mixture(mixture: Any) -> Mixture:
-    """A mixture, or that of a `FitResult` or of a candidate.
+    """The mixture itself, or that of a `FitResult` or of a candidate.
 
     Raises:
         TypeError: if it is something else, or traced.
@@ -171,7 +171,7 @@ def as_coverage(coverage: Any) -> tuple[float, ...]:
 
 
 def as_axes(ax: Any) -> Axes:
-    """The axes, or those of a new figure; asked for last, so that an error leaves no empty figure behind.
+    """The given axes, or those of a new figure; called last, so that an error leaves no empty figure behind.
 
     Raises:
         TypeError: if it is something else.
@@ -187,7 +187,7 @@ def as_axes(ax: Any) -> Axes:
 
 
 def _drawn(n_rows: int, max_rows: int | None) -> np.ndarray:
-    """Rows to draw: all, or a sample that is the same each time."""
+    """Indices of the rows to draw: all, or a sample that is always the same."""
     if max_rows is None or n_rows <= as_count(max_rows, "max_rows"):
         return np.arange(n_rows)
     return np.sort(np.random.default_rng(0).choice(n_rows, max_rows, replace=False))
