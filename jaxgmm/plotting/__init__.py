@@ -4,14 +4,14 @@ Each function draws into the `Axes` that it is given and returns them; without a
 `FitResult` or a candidate of a `Selection` may take the place of a mixture. Settings of matplotlib are not changed.
 
     clusters          rows in the colours of their responsibilities, with ellipses
-    ellipses          regions of stated probability of each component
+    ellipses          regions of given probability of each component
     uncertainty       rows by the doubt about their assignment
-    contours          regions of stated probability of the whole mixture
+    contours          regions of given probability of the whole mixture
     curves            densities along one column
     pairs             every pair of columns
-    responsibilities  one row's
-    criteria          a selection's, against K
-    traces            climbs, as gaps to the best objective
+    responsibilities  the responsibilities of one row
+    criteria          the criteria of a selection, against K
+    traces            the course of fits, as gaps to the best objective
     palette           the components' colours
 """
 

@@ -20,7 +20,7 @@ _MANY = 20
 
 
 def legend(owner: Any, title: str, keys: Sequence[Artist], longest: int = 6) -> Legend:
-    """Draw a small legend of axes or of a figure; if longer than `longest`, beside the axes where the layout makes room."""
+    """A small legend of axes or of a figure, beside the axes if longer than `longest` and the layout has room."""
     options: dict[str, Any] = {"loc": "best" if isinstance(owner, Axes) else "upper right"}
     roomy = isinstance(owner, Axes) and isinstance(owner.figure.get_layout_engine(), ConstrainedLayoutEngine)
     if roomy and len(keys) > longest:

@@ -10,7 +10,7 @@ from jaxgmm.probability.density import log_prob
 
 _N_DRAWS = 2048
 _TAIL, _DRAWS_PER_FOLD, _N_FOLDS = 1 / 32, 48, 34
-"""Probability outside which seeds lie closer, how many for each factor e of it, and down to which power of e."""
+"""The probability of the outer part, points in it for each factor e of probability, and the number of such factors."""
 
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 _REACH = 3.5
@@ -18,7 +18,7 @@ _REACH = 3.5
 
 
 def radius(coverage: float) -> float:
-    """Mahalanobis radius of the ellipse that contains a row of a Gaussian in a plane with probability p: √(−2 log(1 − p))."""
+    """Mahalanobis radius of the ellipse in a plane that contains a Gaussian with probability p: √(−2 log(1 − p))."""
     return float(np.sqrt(-2 * np.log1p(-coverage)))
 
 

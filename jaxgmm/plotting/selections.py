@@ -78,7 +78,7 @@ def criteria(
 
 
 def _frame(selection: Selection, criterion: str, lowest: float) -> tuple[float, float]:
-    """Limits of the axes that show the better half of the fits; a family far from the others would flatten the lines."""
+    """Limits of the axes that show the better half of the fits, so that one bad family does not flatten the lines."""
     sound = [getattr(c, criterion) for c in selection if c.sound]
     values = np.array([value for value in sound if np.isfinite(value)] or [lowest])
     height = float(np.median(values)) - lowest or float(values.max()) - lowest or 1.0
