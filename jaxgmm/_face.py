@@ -1,4 +1,4 @@
-"""What `jaxgmm.` offers beside its functions: doors to other libraries, each imported when it is first used."""
+"""Modules of `jaxgmm` that need another library, each imported when it is first used."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DOORS = {
     "sklearn": ("sklearn", "sklearn"),
     "tfp": ("tensorflow_probability", "tfp"),
 }
-"""Modules with the library that each is a door to, and the extra that installs it."""
+"""Modules, with the library that each needs, and the extra that installs it."""
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A door, imported now.
+    """The module of that name, imported now.
 
     Raises:
-        ImportError: if its library is not there; the extra is named.
+        ImportError: if its library is not installed; the message names the extra.
         AttributeError: for another name.
     """
     if name not in DOORS:
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    """The public names, and the doors whose libraries are there; no rooms of the inside."""
+    """The public names, and the modules whose libraries are installed, without internal modules."""
     face = vars(sys.modules["jaxgmm"])
     special = [name for name in face if name.startswith("__") and name.endswith("__")]
     doors = [name for name, (library, _) in DOORS.items() if _is_there(library)]

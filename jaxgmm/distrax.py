@@ -1,8 +1,8 @@
 """A mixture as a distrax distribution, and back: `pip install 'jaxgmm[distrax]'`.
 
-The distribution is the mixture itself, not distrax's own of the same components: its log-density takes rows a chunk at
-a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; a component of weight zero and a row far away
-leave gradients finite; and draws have derivatives in every parameter.
+The distribution holds the mixture itself, and is not distrax's own mixture of the same components: its log-density
+takes rows a chunk at a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; gradients stay finite with
+components of weight 0 and with far rows; and draws have derivatives in every parameter.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ class GaussianMixture(distrax.Distribution):
     """
 
     def __init__(self, mixture: Mixture) -> None:
-        """Wrap a mixture; see `to_distribution`."""
+        """Hold a mixture; see `to_distribution`."""
         super().__init__()
         self.mixture = mixture
 
     def __getitem__(self, index: Any) -> GaussianMixture:
-        """The distribution of some of a stack's mixtures, indexed as an array of the batch shape is."""
+        """The distribution of the mixtures of a stack at an index, as for an array of the batch shape."""
         return GaussianMixture(distributions.chosen(self.mixture, index))
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """(D,)."""
+        """The shape of a row, (D,)."""
         return (self.mixture.n_features,)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """B."""
+        """The shape B of the axes along which mixtures are stacked."""
         return distributions.batch_shape(self.mixture)
 
     @property
     def dtype(self) -> Any:
-        """Of the rows."""
+        """The dtype of the rows."""
         return self.mixture.means.dtype
 
     def _sample_n(self, key: Array, n: int) -> Array:
@@ -98,16 +98,16 @@ class GaussianMixture(distrax.Distribution):
 def to_distribution(mixture: Mixture | Fitted) -> GaussianMixture:
     """A mixture as a distrax distribution.
 
-    For distrax's own, `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
+    distrax's own distribution is `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
 
     Args:
-        mixture: the mixture, single or stacked by `vmap`.
+        mixture: the mixture, or a stack of them as `vmap` gives.
 
     Returns:
         The distribution: batch shape () or the stack's, event shape (D,).
 
     Raises:
-        TypeError: if `mixture` is something else.
+        TypeError: if `mixture` is neither a mixture nor a fit.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -119,7 +119,7 @@ def to_distribution(mixture: Mixture | Fitted) -> GaussianMixture:
 
 
 def from_distribution(distribution: distrax.Distribution, *, covariance_type: Any = None) -> Mixture:
-    """The mixture that a distrax distribution is.
+    """The mixture that is equal to a distrax distribution.
 
     Args:
         distribution: from `to_distribution`; or a `MixtureSameFamily` of distrax's multivariate normal distributions

@@ -1,6 +1,6 @@
-"""What other libraries ask of a distribution, and a mixture of what theirs hold: the part that their doors share.
+"""Mixtures as distributions, and back: the part that `jaxgmm.numpyro`, `jaxgmm.distrax` and `jaxgmm.tfp` share.
 
-Mixtures may be stacked along batch axes B, as `vmap` leaves them.
+Mixtures may be stacked along batch axes B, as `vmap` stacks them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Parts = tuple[Any, Any, Dense | Diagonal]
 
 
 def batch_shape(mixture: Mixture) -> tuple[int, ...]:
-    """B, the axes that the mixture is stacked along.
+    """The shape B of the axes along which mixtures are stacked.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -44,7 +44,7 @@ def batch_shape(mixture: Mixture) -> tuple[int, ...]:
 
 
 def chosen(mixture: Mixture, index: Any) -> Mixture:
-    """Some of a stack's mixtures, indexed as an array of shape B is.
+    """The mixtures of a stack at an index, as for an array of shape B.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -61,7 +61,7 @@ def chosen(mixture: Mixture, index: Any) -> Mixture:
 
 
 def log_prob(mixture: Mixture, x: Any) -> Array:
-    """Log-densities of rows x (..., *B, D), or broadcast to that: (..., *B).
+    """Log-densities, (..., *B), of rows x (..., *B, D), which are broadcast to that shape.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -82,8 +82,8 @@ def draw(seed: Any, mixture: Mixture, shape: tuple[int, ...]) -> Array:
 
     Args:
         seed: a key, typed or raw, or an integer.
-        mixture: the mixture.
-        shape: how many.
+        mixture: the mixture, or a stack of them.
+        shape: the shape of the draws.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -123,17 +123,17 @@ def moments(mixture: Mixture) -> tuple[Array, Array]:
 def unwrap(
     distribution: Any, own: type, theirs: type, parts: Callable[[Any], Parts], covariance_type: Any = None
 ) -> Mixture:
-    """The mixture that a library's distribution is.
+    """The mixture that is equal to a library's distribution.
 
     Args:
         distribution: the distribution.
-        own: the class that holds a mixture.
+        own: the class of this library's distributions, which hold a mixture.
         theirs: the library's class of mixtures.
-        parts: what one of those is made of.
+        parts: a function from one of the latter to its `Parts`.
         covariance_type: a name or a family, to project the mixture onto; None keeps the tightest.
 
     Raises:
-        TypeError: if it is neither.
+        TypeError: if the distribution is of neither class.
         ValueError: if it holds NaN, or a covariance that is not positive definite.
 
     Example:
@@ -153,7 +153,7 @@ def unwrap(
 def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: Any = None) -> Mixture:
     """A mixture of Gaussian components, in the family with the fewest parameters that holds them.
 
-    What can be seen of a tracer is its shape; of concrete factors also which numbers are zero, and which equal.
+    For a tracer the shape alone decides on the family; for concrete factors also which entries are zero or equal.
 
     Args:
         logits: log π_k up to a constant, (*B, K).
@@ -226,7 +226,7 @@ def projected(mixture: Mixture, covariance_type: Any) -> Mixture:
 
 
 def _tightest(covs: Dense | Diagonal, n_components: int, n_features: int) -> Family:
-    """Of the families that hold the covariances as they are, the one with the fewest parameters."""
+    """The family with the fewest parameters among those that contain the covariances."""
     is_concrete = not is_traced(covs)
     (factors,) = jax.tree.leaves(covs)
     first = factors[..., :1, :, :] if isinstance(covs, Dense) else factors[..., :1, :]
@@ -254,6 +254,6 @@ def _held(covs: Dense | Diagonal, family: Family, n_features: int) -> Dense | Di
 
 
 def _in_line(mixture: Mixture) -> Mixture:
-    """Stacked along one axis."""
+    """The mixtures stacked along one axis."""
     lead = len(batch_shape(mixture))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[lead:]), mixture)

@@ -1,9 +1,9 @@
 """A mixture as a numpyro distribution, and back: `pip install 'jaxgmm[numpyro]'`.
 
-The distribution is the mixture itself, not numpyro's own of the same components: its log-density takes rows a chunk
-at a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers (100000 rows, D = 8, K = 16, two cores, float32:
-80 ms against 1030 for value and gradient); a component of weight zero and a row far away leave gradients finite; and
-draws have derivatives in every parameter, so that a mixture can be a guide.
+The distribution holds the mixture itself, and is not numpyro's own mixture of the same components: its log-density
+takes rows a chunk at a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers (100000 rows, D = 8, K = 16,
+two cores, float32: 80 ms against 1030 for value and gradient); gradients stay finite with components of weight 0 and
+with far rows; and draws have derivatives in every parameter, so that a mixture can be a guide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jaxgmm.numerics.factors import cholesky
 
 
 class GaussianMixture(dist.Distribution):
-    """A mixture as a distribution over rows (D,), to `numpyro.sample`.
+    """A mixture as a distribution over rows (D,), for `numpyro.sample`.
 
     A pytree, whose leaves are the mixture's. A mixture stacked along axes B has the batch shape B.
 
@@ -43,7 +43,7 @@ class GaussianMixture(dist.Distribution):
     support: Any = dist.constraints.real_vector
 
     def __init__(self, mixture: Mixture, *, validate_args: bool | None = None) -> None:
-        """Wrap a mixture; see `to_distribution`."""
+        """Hold a mixture; see `to_distribution`."""
         self.mixture = mixture
         shape = distributions.batch_shape(mixture)
         super().__init__(batch_shape=shape, event_shape=(mixture.n_features,), validate_args=validate_args)
@@ -96,18 +96,18 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool | None = N
     """A mixture as a numpyro distribution.
 
     Where all rows of a large data set are observed, `numpyro.factor("rows", jaxgmm.log_likelihood(mixture, x))` says
-    the same with a gradient by Fisher's identity, five times faster again. For numpyro's own distribution,
+    the same with a gradient by Fisher's identity, five times faster again. numpyro's own distribution is
     `MixtureSameFamily(it.mixing_distribution, it.component_distribution)`.
 
     Args:
-        mixture: the mixture, single or stacked by `vmap`.
+        mixture: the mixture, or a stack of them as `vmap` gives.
         validate_args: as numpyro's distributions take it.
 
     Returns:
         The distribution: batch shape () or the stack's, event shape (D,).
 
     Raises:
-        TypeError: if `mixture` is something else.
+        TypeError: if `mixture` is neither a mixture nor a fit.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -119,7 +119,7 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool | None = N
 
 
 def from_distribution(distribution: dist.Distribution, *, covariance_type: Any = None) -> Mixture:
-    """The mixture that a numpyro distribution is.
+    """The mixture that is equal to a numpyro distribution.
 
     Args:
         distribution: from `to_distribution`; or a `MixtureSameFamily` of `MultivariateNormal` (however parametrised),

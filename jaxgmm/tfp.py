@@ -1,8 +1,8 @@
 """A mixture as a distribution of TensorFlow Probability's JAX substrate, and back: `pip install 'jaxgmm[tfp]'`.
 
-The distribution is the mixture itself, not TFP's own of the same components: its log-density takes rows a chunk at a
-time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; a component of weight zero and a row far away
-leave gradients finite; and draws have derivatives in every parameter, for every family.
+The distribution holds the mixture itself, and is not TFP's own mixture of the same components: its log-density takes
+rows a chunk at a time, backwards too, where `MixtureSameFamily` holds N·K·D numbers; gradients stay finite with
+components of weight 0 and with far rows; and draws have derivatives in every parameter, for every family.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class GaussianMixture(tfd.Distribution):
     """
 
     def __init__(self, mixture: Mixture, validate_args: bool = False, name: str = "GaussianMixture") -> None:
-        """Wrap a mixture; see `to_distribution`."""
+        """Hold a mixture; see `to_distribution`."""
         self.mixture = mixture
         super().__init__(
             # What unflattens a pytree may have no arrays in its place.
@@ -54,12 +54,12 @@ class GaussianMixture(tfd.Distribution):
         )
 
     def tree_flatten(self) -> tuple[tuple[Mixture], tuple[bool, str]]:
-        """For JAX: the mixture, and what is static."""
+        """The mixture, and the static arguments, for JAX."""
         return (self.mixture,), (self.validate_args, self.name)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[bool, str], children: tuple[Any]) -> GaussianMixture:
-        """For JAX: the inverse of `tree_flatten`."""
+        """The distribution from what `tree_flatten` gives, for JAX."""
         return cls(*children, *static)
 
     @classmethod
@@ -67,7 +67,7 @@ class GaussianMixture(tfd.Distribution):
         return {}
 
     def __getitem__(self, slices: Any) -> GaussianMixture:
-        """The distribution of some of a stack's mixtures, indexed as an array of the batch shape is."""
+        """The distribution of the mixtures of a stack at an index, as for an array of the batch shape."""
         chosen = distributions.chosen(self.mixture, slices)
         return GaussianMixture(chosen, validate_args=self.validate_args, name=self.name)
 
@@ -115,17 +115,17 @@ class GaussianMixture(tfd.Distribution):
 def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool = False) -> GaussianMixture:
     """A mixture as a distribution of TFP's JAX substrate.
 
-    For TFP's own, `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
+    TFP's own distribution is `MixtureSameFamily(it.mixture_distribution, it.components_distribution)`.
 
     Args:
-        mixture: the mixture, single or stacked by `vmap`.
+        mixture: the mixture, or a stack of them as `vmap` gives.
         validate_args: as TFP's distributions take it.
 
     Returns:
         The distribution: batch shape () or the stack's, event shape (D,).
 
     Raises:
-        TypeError: if `mixture` is something else.
+        TypeError: if `mixture` is neither a mixture nor a fit.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -137,7 +137,7 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool = False) -
 
 
 def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixture:
-    """The mixture that a distribution of TFP's JAX substrate is.
+    """The mixture that is equal to a distribution of TFP's JAX substrate.
 
     Args:
         distribution: from `to_distribution`; or a `MixtureSameFamily` of TFP's multivariate normal distributions, or

@@ -1,6 +1,6 @@
-"""Mixtures and fits in files: one `.npz`, written whole or not at all, and read only where it is whole.
+"""Mixtures and fits in files: one `.npz`, written completely or not at all, and checked in full when it is read.
 
-NumPy alone can read them. `numpy.load(path)` has an array for each leaf, named by its path in the pytree:
+NumPy alone can read it: `numpy.load(path)` has an array for each leaf, named by its path in the pytree:
 "log_weights", "means" and "covs.cholesky" or "covs.scale" (the factors L of Σ = L Lᵀ) of a mixture;
 "mixture.means", "objective", "restarts.status" and so on of a fit. The first member, `header.json`, is JSON:
 
@@ -30,18 +30,19 @@ from jaxgmm.persistence import archive, layout
 def save(path: str | os.PathLike[str], value: Mixture | FitResult) -> None:
     """Write a mixture or a fit to a file.
 
-    It goes to a temporary file beside it, which is forced to the disk and then renamed: whatever happens, the path
-    has the old file or the new one. A process killed meanwhile may leave a file `.jaxgmm-*` behind.
+    The value is written to a temporary file beside it, which is forced to the disk and then renamed: whatever happens,
+    the path holds the old file or the new one. A process killed meanwhile may leave a file `.jaxgmm-*` behind.
 
     Args:
-        path: where to, customarily `*.npz`; taken as it is. A file there is replaced, and keeps its permissions.
-        value: a `Mixture` or a `FitResult`, single or stacked by `vmap`.
+        path: path of the file, used as it is; `*.npz` is customary. An existing file is replaced, and keeps its
+            permissions.
+        value: a `Mixture` or a `FitResult`, or a stack of them as `vmap` gives.
 
     Returns:
         Nothing; the file is on the disk.
 
     Raises:
-        TypeError: if the value is something else, or is being traced by JAX.
+        TypeError: if the value is something else, or a tracer.
         ValueError: if it is no valid mixture (a fit that is `NONFINITE` or `COLLAPSED` may hold anything), its family
             is not in `jaxgmm.FAMILIES`, its numbers are neither float32 nor float64, or the file would have 4 GiB;
             or if there is something at the path that is not a regular file.
@@ -64,9 +65,9 @@ def save(path: str | os.PathLike[str], value: Mixture | FitResult) -> None:
 
 
 def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitResult:
-    """Read what `save` wrote.
+    """The mixture or fit in a file that `save` wrote.
 
-    A file is not trusted: it takes no more memory than its own size, nothing in it is unpickled, and every byte
+    The file is not trusted: it takes no more memory than its own size, nothing in it is unpickled, and every byte
     around the numbers must be the one that `save` writes there.
 
     Args:
@@ -78,7 +79,8 @@ def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitRes
 
     Raises:
         ValueError: if the file is truncated, altered, of another version or no valid mixture; or if it holds float64
-            while JAX has float64 disabled, and dtype does not ask for float32. The path is named. If dtype is another.
+            while JAX has float64 disabled, and dtype does not ask for float32. The message names the path. Also if
+            dtype is another.
         OSError: from the file system.
 
     Example:
@@ -112,7 +114,7 @@ def _as_dtype(dtype: Any) -> Any:
 
 
 def _on_device(value: Any, dtype: Any) -> Any:
-    """The same value in JAX's arrays, none of which loses a digit unless `dtype` asks for it."""
+    """The value with JAX arrays, which keep every digit unless `dtype` asks for less."""
     wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     def convert(leaf: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""An uncompressed zip archive, every byte of which follows from its members.
+"""Uncompressed zip archives, every byte of which is determined by their members.
 
-Local headers each before its content, a central directory, its end (PKWARE's APPNOTE, sections 4.3.7, 4.3.12 and
-4.3.16): nothing compressed, no comments, no extra fields, one fixed date. The sizes of the members give the size of
-the whole before any of them is read, and a reader that asks for these very bytes has nothing to be fooled by.
+Each content follows its local header; then come the central directory and its end record (PKWARE's APPNOTE, sections
+4.3.7, 4.3.12 and 4.3.16): nothing compressed, no comments, no extra fields, one fixed date. The sizes of the members
+give the size of the whole before any of them is read, and a reader that accepts only these bytes cannot be misled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 MOST_BYTES = (1 << 32) - 1
-"""Largest archive: sizes and offsets are 32 bits."""
+"""The largest archive in bytes: sizes and offsets have 32 bits."""
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENTRY = struct.Struct("<4s6H3I5H2I")
@@ -27,16 +27,16 @@ _UNIX = 3 << 8
 
 
 def total_size(sizes: Mapping[str, int]) -> int:
-    """Bytes of an archive whose members, by name, have these sizes."""
+    """The size in bytes of an archive whose members, by name, have given sizes."""
     around = sum(_LOCAL.size + _ENTRY.size + 2 * len(name.encode()) for name in sizes)
     return around + sum(sizes.values()) + _END.size
 
 
 def replace(path: str | os.PathLike[str], members: Mapping[str, bytes]) -> None:
-    """Put an archive at a path, whole or not at all.
+    """Write an archive to a path, completely or not at all.
 
-    Written beside it, forced to the disk, renamed: at any moment the path has the old file or the new one. A link
-    stays, and what it points to is replaced. The permissions of an old file stay too.
+    A temporary file beside it is written, forced to the disk and renamed: at any moment the path holds the old file or
+    the new one. A symbolic link stays, and its target is replaced. An existing file keeps its permissions.
 
     Raises:
         ValueError: if there is something at the path that is not a regular file.
@@ -71,8 +71,8 @@ def write(file: BinaryIO, members: Mapping[str, bytes]) -> None:
     """Write an archive.
 
     Args:
-        file: where to, at its beginning.
-        members: contents by name; bytes, or what has a buffer of them.
+        file: the file, at its beginning.
+        members: contents by name, bytes or buffers.
     """
     checksums = []
     for name, content in members.items():
@@ -99,10 +99,10 @@ def read_first(file: BinaryIO, name: str, most: int) -> bytearray:
 def read(file: BinaryIO, sizes: Mapping[str, int]) -> dict[str, bytearray]:
     """All members of an archive, whose names and sizes are known.
 
-    Nothing is read, and no memory taken, unless the file has the size that these add up to.
+    Nothing is read, and no memory allocated, unless the file has the size that follows from them.
 
     Raises:
-        ValueError: if any byte outside the contents is not what `write` puts there, or a checksum is another.
+        ValueError: if any byte outside the contents is not what `write` writes there, or a checksum differs.
     """
     found, wanted = os.fstat(file.fileno()).st_size, total_size(sizes)
     if found != wanted:

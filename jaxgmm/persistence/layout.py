@@ -1,4 +1,4 @@
-"""The layout of a file, described in `persistence`: values to members of an archive, and back with nothing trusted."""
+"""The layout of files, described in `persistence`: values as members of an archive, and back with every check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.persistence import archive
 
 VERSION = 1
-"""Of the layout. Files of earlier versions stay readable."""
+"""The version of the layout. Files of earlier versions stay readable."""
 
 _HEADER, _MOST_HEADER = "header.json", 1 << 20
 _DTYPES = ("<f4", "<f8", "<i4", "<i8")
@@ -74,10 +74,10 @@ def decode(file: BinaryIO) -> Any:
 
 
 def check_values(value: Any) -> None:
-    """Ask for valid mixtures; of a fit that says it failed, for nothing.
+    """Raise unless all mixtures are valid; those of a fit whose status says that it failed may hold anything.
 
     Raises:
-        ValueError: naming the component, and what it has.
+        ValueError: the message names the component, and what is wrong with it.
     """
     mixture: Any = _mixture_of(value)
     sound: Any = np.ones((), bool)
@@ -92,7 +92,7 @@ def check_values(value: Any) -> None:
     covs, eps = mixture.covs, float(np.finfo(mixture.means.dtype).eps)
 
     def refuse(bad: Any, what: str) -> None:
-        """Bad entries, (..., K) and more axes."""
+        """Raise if any entry, with axes (..., K) and more, is bad."""
         bad = bad.reshape(*mixture.means.shape[:-2], bad.shape[mixture.means.ndim - 2], -1).any(axis=-1)
         bad = bad & sound[..., None]
         if bad.any():
@@ -119,7 +119,7 @@ def _mixture_of(value: Any) -> Mixture:
 
 
 def named(value: Any) -> dict[str, Any]:
-    """Leaves by their path, in the pytree's order."""
+    """The leaves of a value by their paths, in the order of the pytree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(value)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
@@ -140,7 +140,7 @@ def _header(value: Any) -> bytes:
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:
-    """The header's entries, of the version that is read here."""
+    """The entries of a header, if it is of a version that can be read."""
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError):
@@ -155,10 +155,10 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 
 def _skeleton(header: dict[str, Any]) -> Any:
-    """What a header describes, with a dtype and a shape in place of each array.
+    """The value that a header describes, with a dtype and a shape in place of each array.
 
     Raises:
-        ValueError: if an array is missing or one too many, or the family and the sizes ask for another.
+        ValueError: if an array is missing or superfluous, or does not suit the family and the sizes.
     """
     kind, arrays = header.get("kind"), header.get("arrays")
     if kind not in ("mixture", "result") or not isinstance(arrays, dict):
@@ -222,7 +222,7 @@ def _result_skeleton(mixture: Any, found: dict[str, Any], like: Callable[..., An
 
 
 def _described(leaf: str, entry: Any) -> Any:
-    """An array as the header describes it."""
+    """The dtype and shape of an array, from its entry in the header."""
     dtype, shape = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
     if dtype not in _DTYPES or not isinstance(shape, list) or len(shape) > 32:
         raise ValueError(f"its header does not give {leaf[:100]!r} one of the dtypes {', '.join(_DTYPES)} and a shape")
@@ -232,7 +232,7 @@ def _described(leaf: str, entry: Any) -> Any:
 
 
 def _prefix(array: Any) -> bytes:
-    """What stands before the numbers in a file of NumPy's format 1.0, to a multiple of 64 bytes."""
+    """The bytes before the numbers in a file of NumPy's format 1.0, a multiple of 64."""
     described = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     size = -(-(10 + len(described) + 1) // 64) * 64
     text = described.ljust(size - 11) + "\n"

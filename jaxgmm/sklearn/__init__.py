@@ -1,4 +1,4 @@
-"""scikit-learn's mixture of Gaussians over the functions of this library, and the way to and from scikit-learn's own.
+"""An estimator with scikit-learn's interface, and conversions from and to scikit-learn's own.
 
 Needs scikit-learn 1.6 or newer: the extra `sklearn`.
 """

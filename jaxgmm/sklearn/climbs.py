@@ -26,31 +26,31 @@ from jaxgmm.sklearn.starts import METHODS, Given, as_given, start_from
 CONSTRAINTS: dict[str, Any] = GaussianMixture._parameter_constraints | {
     "reg_covar": [*GaussianMixture._parameter_constraints["reg_covar"], None]
 }
-"""What scikit-learn asks of its estimator's parameters, and a `reg_covar` of None."""
+"""The constraints on parameters of scikit-learn's estimator, with None as a further `reg_covar`."""
 
 WARNINGS: dict[Any, str] = {
     Status.MAX_ITER: "The best start had not converged after max_iter iterations: raise max_iter or tol.",
     Status.COLLAPSED: "The fit collapsed from every start: {causes}. "
     "Lower n_components, raise n_init, or set reg_covar.",
 }
-"""What to tell of a fit that ended so."""
+"""Warnings by the status at the end of a fit."""
 
 _FEWEST_TO_ESTIMATE = 2
-"""Iterations that EM needs to see its gains decay twice."""
+"""Iterations after which EM has seen its gains decay twice."""
 
 
 def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous: Mixture | None) -> FitResult:
-    """The best fit from the starts that are asked for.
+    """The best fit from the starts that an estimator's parameters describe.
 
     Args:
-        asked: the estimator, whose parameters say how.
+        asked: the estimator.
         key: a typed key.
         x: rows, (N, D).
-        weights: of the rows, (N,).
-        previous: the mixture to go on from, or None.
+        weights: weights of the rows, (N,).
+        previous: the mixture to continue from, or None.
 
     Returns:
-        The fit; from no iterations at all the start itself, of which nothing is known.
+        The fit; without any iteration the start itself, with objective and log-likelihood unknown.
 
     Raises:
         ValueError: if parameters do not suit the data or each other.
@@ -88,9 +88,9 @@ def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous
 
 
 def _settled(fitted: FitResult, before: float, tol: float, mass: float) -> FitResult:
-    """A fit that went on for too few iterations to estimate what remains has converged where all of them gain little.
+    """The fit, which has converged too if it had too few iterations to estimate the remaining gain but gained little.
 
-    So that a loop over `fit` with `warm_start` and one iteration at a time ends.
+    A loop over `fit` with `warm_start` and one iteration at a time therefore ends.
     """
     short = fitted.status is Status.MAX_ITER and int(fitted.n_iter) < _FEWEST_TO_ESTIMATE
     # Of other rows than before the objective may fall.
@@ -128,7 +128,7 @@ def attributes_of(fitted: FitResult, mass: float) -> dict[str, Any]:
 
     Args:
         fitted: the fit.
-        mass: Σw, which lower bounds are told per unit of.
+        mass: Σw, by which lower bounds are divided.
 
     Raises:
         ValueError: if the fit ended in NaN.

@@ -26,8 +26,8 @@ _SHARED_TYPES = ("full", "tied", "diag", "spherical")
 def from_sklearn(model: Any) -> Mixture:
     """The mixture of a fitted estimator, scikit-learn's or this library's.
 
-    It is built in float64 from `precisions_cholesky_`, the factors that scikit-learn evaluates densities with:
-    Σ = L Lᵀ with L = U⁻ᵀ, where Σ⁻¹ = U Uᵀ. So the densities are the same to rounding, however close to singular the
+    It is computed in float64 from `precisions_cholesky_`, the factors U with which scikit-learn evaluates densities:
+    Σ = L Lᵀ with L = U⁻ᵀ, where Σ⁻¹ = U Uᵀ. Densities are therefore the same to rounding, however close to singular the
     covariances are.
 
     Args:
@@ -56,7 +56,7 @@ def from_sklearn(model: Any) -> Mixture:
 
 
 def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covariance_type: Any) -> Mixture:
-    """A mixture on the host, in float64, from arrays as scikit-learn holds them.
+    """The mixture, on the host in float64, of arrays in scikit-learn's shapes.
 
     Args:
         weights: π_k, (K,).
@@ -86,7 +86,7 @@ def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covari
 
 
 def arrays_of(mixture: Mixture) -> dict[str, np.ndarray]:
-    """A mixture as scikit-learn's attributes, computed in float64 and rounded to the mixture's dtype."""
+    """The attributes of scikit-learn's estimator for a mixture, computed in float64 and rounded to its dtype."""
     family, host = mixture.family, to_host(mixture)
     with jax.enable_x64(True):
         inverse = np.asarray(host.covs.inverse())
@@ -113,13 +113,13 @@ def to_sklearn(model: Any) -> GaussianMixture:
     Arrays keep the mixture's dtype. Precisions are computed in float64 from its factors, and then rounded.
 
     Args:
-        model: a `Mixture`, a `FitResult`, or a fitted `jaxgmm.sklearn.GaussianMixture`. The parameters and attributes
-            of an estimator are carried over, a `reg_covar` of None as scikit-learn's default; a mixture is as one not
-            yet iterated on, not converged and with a lower bound of −∞. A fit lends names of columns, iterations and
-            whether it converged.
+        model: a `Mixture`, a `FitResult`, or a fitted `jaxgmm.sklearn.GaussianMixture`. The parameters
+            and attributes of an estimator are kept, with a `reg_covar` of None as scikit-learn's default. A fit gives
+            the names of columns, the iterations and whether it converged. A mixture counts as not converged after 0
+            iterations, with a lower bound of −∞.
 
     Returns:
-        The estimator, which needs this library no more.
+        The estimator, which no longer needs this library.
 
     Raises:
         NotFittedError: if the estimator is not fitted.

@@ -1,4 +1,4 @@
-"""The estimator: scikit-learn's names, shapes and habits."""
+"""The estimator, with scikit-learn's names, shapes and conventions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from jaxgmm.sklearn.rows import bucket, in_bucket, readable
 class GaussianMixture(DensityMixin, BaseEstimator):
     """scikit-learn's mixture of Gaussians, fitted and evaluated by this library.
 
-    The fit is `jaxgmm.fit`. Rows in float64 are fitted and evaluated in float64, rows in float32 in float32, whether
-    JAX has x64 on or not: its configuration stays as it is. Attributes are NumPy arrays.
+    It fits by `jaxgmm.fit`. Rows in float64 are fitted and evaluated in float64, rows in float32 in float32, whether
+    JAX has x64 enabled or not, and its configuration is not changed. Attributes are NumPy arrays.
 
     Attributes:
         weights_: π_k, (K,).
@@ -37,9 +37,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         precisions_: their inverses, in the same shape.
         precisions_cholesky_: upper triangular U with Σ⁻¹ = U Uᵀ, or reciprocal standard deviations, in the same shape.
         converged_: whether the best start converged, to a mixture that has not collapsed.
-        n_iter_: its iterations.
-        lower_bound_: its log-likelihood per unit weight, or what is less where `reg_covar` is given.
-        lower_bounds_: the same after each iteration.
+        n_iter_: iterations of the best start.
+        lower_bound_: its log-likelihood per unit weight, or a lower bound of that where `reg_covar` is given.
+        lower_bounds_: that number after each iteration.
         n_features_in_: D.
         feature_names_in_: names of the columns, (D,), where X is a table and they are strings.
 
@@ -74,20 +74,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Args:
             n_components: K.
             covariance_type: "full", "tied", "diag" or "spherical".
-            tol: log-likelihood still to be gained per unit weight, by estimate, below which to stop. (scikit-learn
-                asks for the gain of the last step, which can be as small far from the optimum.)
+            tol: estimated gain in log-likelihood that remains, per unit weight, below which to stop. (scikit-learn
+                compares the gain of the last step, which may be as small far from the optimum.)
             reg_covar: a variance added to every covariance, in squared units of X, as in scikit-learn; the E-step
                 takes account of it, so that the objective never falls. None is `Ridge()`; 0 is maximum likelihood.
-            max_iter: most iterations of a start; 0 stays at the start.
+            max_iter: most iterations from each start; 0 gives the start itself.
             n_init: number of starts.
             init_params: "kmeans", "k-means++", "random" or "random_from_data".
-            weights_init: π_k to start from, (K,). What is not given is drawn as `init_params` says.
+            weights_init: π_k to start from, (K,). Parts that are not given are drawn by `init_params`.
             means_init: μ_k to start from, (K, D); each takes the rest from the drawn component nearest to it.
             precisions_init: Σ_k⁻¹ to start from, in the shape of `precisions_`.
-            random_state: an integer, a NumPy `RandomState`, or None for other draws each time.
-            warm_start: whether `fit` goes on from the mixture that it came to last.
+            random_state: an integer, a NumPy `RandomState`, or None for new draws each time.
+            warm_start: whether `fit` continues from the last fitted mixture.
             verbose: above 0 shows progress.
-            verbose_interval: checked, and not used: progress has its own pace.
+            verbose_interval: checked but not used: progress is shown at its own pace.
         """
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -105,7 +105,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.verbose_interval = verbose_interval
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
-        """Fit to rows.
+        """Fit the mixture to rows.
 
         Args:
             X: rows, (N, D).
@@ -132,7 +132,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """Fit to rows, then assign them.
+        """The components that rows are assigned to, after a fit to these rows.
 
         Args:
             X: rows, (N, D).
@@ -217,10 +217,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self._of_all(bic, X, sample_weight, n=n)
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draw rows.
+        """Rows drawn from the mixture, and their components.
 
         Args:
-            n_samples: how many.
+            n_samples: number of rows.
 
         Returns:
             Rows, (n, D), sorted by component, and the component of each, (n,).
@@ -243,13 +243,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _of_rows(self, function: Callable[..., Array], X: Any) -> np.ndarray:
-        """A function of a mixture and rows, row by row."""
+        """The values of a function of the mixture and rows, one for each row."""
         x, _ = self._asked(X, None)
         with jax.enable_x64(True):
             return np.asarray(function(from_sklearn(self), in_bucket(x)))[: len(x)]
 
     def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: Any, **options: Any) -> float:
-        """A function of a mixture, rows and weights."""
+        """The value of a function of the mixture, rows and weights."""
         x, weights = self._asked(X, sample_weight)
         with jax.enable_x64(True):
             return float(function(from_sklearn(self), in_bucket(x), in_bucket(weights), **options))

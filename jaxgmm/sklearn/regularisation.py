@@ -1,12 +1,12 @@
-"""scikit-learn's `reg_covar`, as EM on an objective of its own.
+"""scikit-learn's `reg_covar`, as EM for an objective of its own.
 
 scikit-learn adds a variance c to every covariance after the M-step, S_k/N_k + c, and leaves the E-step alone: together
-they climb nothing. Yet that M-step is right for rows seen through noise of variance c, for which
+they maximise no objective. But that M-step is the right one for rows observed with noise of variance c, for which
 E log N(x + ε; μ, Σ) = log N(x; μ, Σ) − ½ tr(c Σ⁻¹). With the same term in the E-step, EM climbs
 
     Σᵢ wᵢ log Σ_k π_k N(xᵢ; μ_k, Σ_k) exp(−½ tr(c Σ_k⁻¹)),
 
-which is bounded, and never more than the log-likelihood. (Training with noise as regularisation: Bishop 1995.)
+which is bounded, and never above the log-likelihood (Bishop 1995, on training with noise as regularisation).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from jaxgmm.model.priors.ridge import Ridge
 
 
 class Noisy(NamedTuple):
-    """Data seen through noise: all of `Data` that EM asks for.
+    """Data observed with noise: the part of `Data` that EM uses.
 
     Attributes:
         data: the data.
-        variances: of the noise in each column, c, (D,).
+        variances: variances c of the noise in each column, (D,).
     """
 
     data: Any
@@ -56,36 +56,36 @@ def discounted(mixture: Mixture, variances: Array) -> Mixture:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Regularised:
-    """EM on rows seen through noise.
+    """EM for rows observed with noise.
 
     Attributes:
-        variances: of the noise in each column, in the fit's units, (D,).
+        variances: variances of the noise in each column, in the fit's units, (D,).
     """
 
     variances: Array
     takes_spares: ClassVar[bool] = True
 
     def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
-        """No pass: the first step visits the start."""
+        """The state at the start, by no pass: the first step visits the start."""
         return EM().init(mixture, Noisy(data, self.variances), penalty)
 
     def surrogate(self, mixture: Mixture) -> Mixture:
-        """The mixture under which the rows are seen."""
+        """The mixture with which EM visits the rows."""
         return discounted(mixture, self.variances)
 
     def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
-        """E, then M."""
+        """The state after an E-step and an M-step: one pass."""
         return EM().step(state, Noisy(data, self.variances), penalty)
 
 
 def method_of(reg_covar: float | None, x: np.ndarray, weights: np.ndarray, family: Family) -> tuple[Algorithm, Any]:
-    """The algorithm and the prior that a `reg_covar` stands for.
+    """The algorithm and the prior for a `reg_covar`.
 
     Args:
         reg_covar: c, in the squared units of x; None is plain EM under `Ridge()`, 0 maximum likelihood.
         x: rows, (N, D).
-        weights: of the rows, (N,).
-        family: whose covariances are fitted, and who decides the fit's units.
+        weights: weights of the rows, (N,).
+        family: the family to be fitted, which determines the fit's units.
     """
     if reg_covar is None:
         return EM(), Ridge()

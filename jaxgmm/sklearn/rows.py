@@ -1,4 +1,4 @@
-"""Rows in buckets, so that few programs are compiled."""
+"""Rows in buckets, so that few programs are compiled, and the check that scikit-learn does not make."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from jaxgmm.data import intake as scaling
 from jaxgmm.host.arrays import as_numbers, holds_masked
 
 _FEWEST = 64
-"""Data of fewer rows share a program: scikit-learn's users predict a handful as often as a thousand."""
+"""The least size of a bucket: smaller data share a program, since users predict single rows as often as many."""
 
 
 def bucket(n_rows: int) -> int:
-    """The bucket that `fit` puts so many rows in; at least 64."""
+    """The size of the bucket for so many rows, as `fit` chooses it; at least 64."""
     return scaling.bucket(n_rows, _FEWEST)
 
 
 def in_bucket(array: np.ndarray) -> np.ndarray:
-    """Rows (N, D) or weights (N,) with zeros up to the bucket's size."""
+    """Rows (N, D) or weights (N,), filled up with zeros to the bucket's size."""
     spare = bucket(len(array)) - len(array)
     return np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) if spare else array
 
 
 _CONVERTED = "USTMm"
-"""Kinds of arrays that scikit-learn converts, though they hold text, dates or durations."""
+"""Kinds of arrays that scikit-learn converts to numbers although they hold text, dates or durations."""
 
 
 def readable(X: Any) -> Any:
-    """X itself, unless scikit-learn would make numbers of it that it does not hold.
+    """X itself, unless it is of a kind that scikit-learn would silently convert to wrong numbers.
 
-    Of text, dates, complex numbers and what is masked it does. Whatever else is no array of numbers is left to it: it
-    refuses that in its own words.
+    These kinds are text, dates, complex numbers and masked arrays. Anything else that is no array of numbers is left to
+    scikit-learn, which refuses it.
 
     Raises:
-        TypeError: saying what X holds, and the remedy.
+        TypeError: if X is of such a kind; the message says what X holds, and the remedy.
     """
     if holds_masked(X):
         as_numbers(X, "X")
@@ -49,5 +49,5 @@ def readable(X: Any) -> Any:
 
 
 def _holds_no_numbers(array: np.ndarray) -> bool:
-    """Whether any object is none, though scikit-learn would convert it."""
+    """Whether any object in an array is no number, though scikit-learn would convert it."""
     return any(isinstance(entry, str | bytes | np.datetime64 | np.timedelta64 | complex) for entry in array.flat)

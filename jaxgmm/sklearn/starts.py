@@ -1,4 +1,4 @@
-"""Starts as scikit-learn names and takes them."""
+"""Starts with scikit-learn's names and parameters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ METHODS = {
     "random": "random-responsibilities",
     "random_from_data": "random-rows",
 }
-"""This library's names of scikit-learn's starts."""
+"""Names of starts in this library, by their names in scikit-learn."""
 
 
 class Given(NamedTuple):
-    """What the user gives of a start, as scikit-learn holds it; None is to be drawn.
+    """The parts of a start that the user gives, in scikit-learn's shapes; those that are None are drawn.
 
     Attributes:
         weights_init: π_k, (K,).
@@ -36,12 +36,12 @@ class Given(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is to be drawn."""
+        """Whether all parts are given."""
         return all(part is not None for part in self)
 
 
 def as_given(parts: Given, n_components: int, n_features: int, family: Family) -> Given | None:
-    """The parts as arrays of float64 in the right shapes; None where there are none.
+    """The given parts as float64 arrays of the right shapes; None for the others.
 
     Raises:
         TypeError: if one holds no real numbers.
@@ -62,12 +62,12 @@ def as_given(parts: Given, n_components: int, n_features: int, family: Family) -
 
 
 def start_from(given: Given, drawn: Mixture | None, family: Family) -> Mixture:
-    """A start of what is given, and of what was drawn for the rest.
+    """The start made of the given parts, and of a drawn mixture for the rest.
 
-    Where means are given, each takes what was drawn with the mean nearest to it, one for one.
+    Where means are given, each takes the missing parts of the drawn component nearest to it, one-to-one.
 
     Raises:
-        ValueError: if the parts are no mixture, naming the component.
+        ValueError: if the parts are no valid mixture; the message names the component.
     """
     weights, means, precisions = given
     if drawn is not None:
@@ -88,7 +88,7 @@ def start_from(given: Given, drawn: Mixture | None, family: Family) -> Mixture:
 
 
 def _nearest(means: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """For each mean the index of its own among those drawn: the assignment of least squared distance, (K,)."""
+    """The index of the drawn mean matched with each mean, (K,): the assignment of least total squared distance."""
     from scipy.optimize import linear_sum_assignment
 
     apart = means[:, None, :] / 2 - drawn[None, :, :] / 2
