@@ -1,4 +1,7 @@
-"""Gaussian mixture models as pure functions in JAX."""
+"""Gaussian mixture models as pure functions in JAX.
+
+Examples in docstrings assume `import jax`, `import jax.numpy as jnp`, `import numpy as np` and `import jaxgmm`.
+"""
 
 from typing import TYPE_CHECKING
 

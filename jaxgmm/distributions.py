@@ -243,7 +243,7 @@ def _tightest(covs: Dense | Diagonal, n_components: int, n_features: int) -> Fam
 
 
 def _held(covs: Dense | Diagonal, family: Family, n_features: int) -> Dense | Diagonal:
-    """The same covariances as a family holds them, but for axes of 1."""
+    """The covariances in the form in which a family holds them, up to axes of 1."""
     if family in (FULL, TIED):
         if isinstance(covs, Diagonal):
             covs = Dense(covs.scale[..., :, None] * jnp.eye(n_features, dtype=covs.scale.dtype))

@@ -123,7 +123,7 @@ class Selection:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The same table for notebooks."""
+        """The table of candidates in HTML, for notebooks."""
         best = self._best_if_any()
         rows = [
             [*cells[:-1], *[""] * (len(_HEAD) + 1 - len(cells)), cells[-1]] for cells in map(_cells, self.candidates)

@@ -1,4 +1,4 @@
-"""What a fit knows of the columns as a whole."""
+"""Mass, means and variances of the columns over all rows."""
 
 from __future__ import annotations
 

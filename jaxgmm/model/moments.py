@@ -44,9 +44,9 @@ class Statistic:
     """The part of the scatter that a family needs.
 
     Attributes:
-        name: as it stands in messages.
+        name: the name used in messages.
         products: whether products of two different columns are needed, or squares alone.
-        reduce: from per-component scatter, (K, D, D) or (K, D), to the statistic.
+        reduce: the function from per-component scatter, (K, D, D) or (K, D), to the statistic.
     """
 
     name: str
@@ -84,7 +84,7 @@ SCALAR = Statistic("scalar", False, _over_columns)
 
 
 def statistic_of(moments: Moments) -> Statistic:
-    """The statistic that moments hold, told by the shape of their scatter."""
+    """The statistic that moments hold, determined by the shape of their scatter."""
     if moments.scatter.ndim == 3:
         shared = moments.scatter.shape[0] == 1 and moments.mass.shape[0] > 1
         return POOLED if shared else DENSE
@@ -92,7 +92,7 @@ def statistic_of(moments: Moments) -> Statistic:
 
 
 def convert(moments: Moments, statistic: Statistic) -> Moments:
-    """The same moments in a statistic that holds less.
+    """The moments converted to a statistic that holds less of the scatter.
 
     Raises:
         ValueError: if the statistic needs what the moments no longer hold.
@@ -112,8 +112,8 @@ def gather(weights: Array, points: Array, statistic: Statistic) -> Moments:
 
     Args:
         weights: non-negative, (K, C).
-        points: as component k sees them, (K, D, C), or (1, D, C) where all see the same.
-        statistic: what to hold of the scatter.
+        points: points for each component, (K, D, C), or (1, D, C) where they are common to all.
+        statistic: the part of the scatter to keep.
     """
     chex.assert_rank([weights, points], [2, 3])
     mass = jnp.sum(weights, axis=-1)
@@ -150,7 +150,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def pool(moments: Moments, axis_name: str | None = None) -> Moments:
-    """Merge n moments at once: over a leading axis, or over a named axis of `vmap` or `shard_map`.
+    """The moments of several sets of rows together: over a leading axis, or a named axis of `vmap` or `shard_map`.
 
     Args:
         moments: with a leading axis on every leaf, or one device's share where `axis_name` is given.

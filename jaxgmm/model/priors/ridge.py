@@ -45,14 +45,14 @@ class Ridge:
     floor_is_fine: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def settle(self, dtype: Any) -> Ridge:
-        """The same prior with its strength an array, so that every strength shares one compiled program."""
+        """The prior with its strength as an array, so that all strengths share one compiled program."""
         strength = self.strength
         if strength is None:
             strength = 1e-20 if dtype == jnp.float64 else 1e-12
         return dataclasses.replace(self, strength=jnp.asarray(strength).astype(dtype))
 
     def prepare(self, columns: Columns) -> Penalty:
-        """The penalty that this prior is for data with such columns."""
+        """The penalty of this prior for data with given columns."""
         mass = self.settle(columns.mean.dtype).strength * columns.mass
         return Penalty(mass, mass * columns.unit(), columns, jnp.asarray(self.floor_is_fine))
 
