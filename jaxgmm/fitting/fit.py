@@ -52,14 +52,15 @@ def fit(
     progress: bool = False,
     callback: Callback | None = None,
 ) -> FitResult:
-    """Fit a mixture of K Gaussians to rows: the host door.
+    """The best fit of a mixture of K Gaussians to rows, from several starts.
 
     Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ) by `algorithm` from `n_init` starts at once, and returns the
     one with the best finite objective that has not collapsed. Unless the problem is so small that it would not
     pay (fewer than four million multiplications in a pass of all, n_init·N·K·D²), only the best fifth go on after
     50 iterations, and the others are `STOPPED`. Columns are centred and scaled in float64 first, so that the fit
     is the same in any units; the result is in the user's. Ctrl-C returns the best so far, with status
-    `INTERRUPTED`; in the first iteration, or while it compiles, there is none, and it goes through.
+    `INTERRUPTED`; in the first iteration, and during compilation, it raises
+    `KeyboardInterrupt`.
 
     Args:
         key: a typed key, `jax.random.key(0)`.

@@ -54,7 +54,7 @@ def run(
     max_iter: int = 1000,
     tol: ArrayLike = 1e-6,
 ) -> FitResult:
-    """Climb from a start, in its family: the pure door, under jit, vmap and jvp.
+    """The fit that an algorithm reaches from one start, in its family: a pure function, under jit, vmap and jvp.
 
     Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ). Stops when the algorithm's own estimate of the gain that
     remains, per unit weight, falls below `tol`: an estimate, from the decay of EM's gains or the
@@ -76,7 +76,8 @@ def run(
         of the climb: in reverse mode a TypeError says to take `solution`.
 
     Raises:
-        TypeError: if `algorithm`, `mixture` or `prior` is not one, `tol` is no number, or x or the weights hold none.
+        TypeError: if `algorithm`, `mixture` or `prior` is of another type, `tol` is no number, or x or the weights hold
+            no numbers.
         ValueError: if shapes do not match, `max_iter` is below 1, or, where they are concrete, `tol` or a weight is
             negative or NaN, or all weights are zero.
 

@@ -43,10 +43,10 @@ def select(
     callback: Callback | None = None,
     **fit_options: Any,
 ) -> Selection:
-    """Fit every K with every covariance type, and compare them by an information criterion.
+    """Fits of every K with every covariance type, compared by an information criterion.
 
     Each candidate is what `fit` returns for the same key and options, to rounding. Column "agree" of the table counts
-    the starts that came to the best objective, of those that climbed to an end.
+    the starts that reached the best objective, among those that climbed to an end.
 
     Args:
         key: a typed key, `jax.random.key(0)`.

@@ -60,7 +60,7 @@ def solution(
         The mixture; all NaN where the fit is `NONFINITE`, as with rows that hold NaN.
 
     Raises:
-        TypeError: if `algorithm`, `mixture` or `prior` is not one, or `tol` is no number.
+        TypeError: if `algorithm`, `mixture` or `prior` is of another type, or `tol` is no number.
         ValueError: if shapes do not match, `max_iter` is below 1, or, where they are concrete, `tol` or a weight is
             negative or NaN, or all weights are zero.
 

@@ -1,4 +1,4 @@
-"""The course of fits towards the optimum, compared."""
+"""A plot of the course of fits towards the optimum."""
 
 from __future__ import annotations
 
