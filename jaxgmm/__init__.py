@@ -49,8 +49,6 @@ from jaxgmm.model.priors.ridge import Ridge as Ridge
 from jaxgmm.persistence import load as load
 from jaxgmm.persistence import save as save
 from jaxgmm.probability.algebra import affine as affine
-from jaxgmm.probability.algebra import condition as condition
-from jaxgmm.probability.algebra import marginal as marginal
 from jaxgmm.probability.algebra import total_moments as total_moments
 from jaxgmm.probability.density import log_components as log_components
 from jaxgmm.probability.density import log_joint as log_joint
@@ -68,6 +66,8 @@ from jaxgmm.probability.divergences import l2_divergence as l2_divergence
 from jaxgmm.probability.likelihood import e_step as e_step
 from jaxgmm.probability.likelihood import log_likelihood as log_likelihood
 from jaxgmm.probability.likelihood import score as score
+from jaxgmm.probability.marginals import condition as condition
+from jaxgmm.probability.marginals import marginal as marginal
 from jaxgmm.probability.reparameterised import reparameterise as reparameterise
 from jaxgmm.probability.reparameterised import sample_reparameterised as sample_reparameterised
 from jaxgmm.probability.sampling import sample as sample

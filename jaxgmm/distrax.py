@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm import distributions
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.fitted import Fitted, as_mixtures
 from jaxgmm.model.mixture import Mixture
@@ -88,11 +88,11 @@ class GaussianMixture(distrax.Distribution):
     def components_distribution(self) -> distrax.Distribution:
         """The components, with the batch shape (*B, K)."""
         means, covs = self.mixture.means, self.mixture.covs
-        if isinstance(covs, Dense):
+        if covs.mixes:
             return distrax.MultivariateNormalTri(
-                means, jnp.broadcast_to(covs.cholesky, (*means.shape, means.shape[-1]))
+                means, jnp.broadcast_to(as_dense(covs).cholesky, (*means.shape, means.shape[-1]))
             )
-        return distrax.MultivariateNormalDiag(means, jnp.broadcast_to(covs.scale, means.shape))
+        return distrax.MultivariateNormalDiag(means, jnp.broadcast_to(covs.deviations(), means.shape))
 
 
 def to_distribution(mixture: Mixture | Fitted) -> GaussianMixture:

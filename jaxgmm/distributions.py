@@ -17,7 +17,7 @@ from jax import Array
 from jaxgmm.fitting.projection import project
 from jaxgmm.host.arrays import as_floats, float_dtype, is_traced
 from jaxgmm.host.checks import as_key
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.families.dense import FULL, TIED
 from jaxgmm.model.families.diagonal import DIAG, SPHERICAL
@@ -174,9 +174,9 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
     (factors,) = jax.tree.leaves(covs)
     dtype = float_dtype(logits, means, as_floats(factors, "scale"))
     logits, means, factors = (jnp.asarray(array, dtype) for array in (logits, means, factors))
-    core = 3 if isinstance(covs, Dense) else 2
+    core = 3 if covs.mixes else 2
     factors = factors.reshape(*[1] * (core - factors.ndim), *factors.shape)
-    if isinstance(covs, Dense):
+    if covs.mixes:
         signs = jnp.sign(jnp.diagonal(factors, axis1=-2, axis2=-1))
         scales, factors = jnp.abs(signs), jnp.tril(factors) * signs[..., None, :]
     else:
@@ -187,10 +187,10 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
         if not (sound & jnp.all(jnp.isfinite(means)) & jnp.all(jnp.isfinite(factors))):
             raise ValueError("the distribution holds NaN or infinity, or a covariance that is not positive definite")
     n_components, n_features = means.shape[-2:]
-    covs = type(covs)(factors)  # pyright: ignore[reportArgumentType]
+    covs = Dense(factors) if covs.mixes else Diagonal(factors, n_features if factors.shape[-1] == 1 else None)
     family = _tightest(covs, n_components, n_features)
     covs = _held(covs, family, n_features)
-    core = 3 if isinstance(covs, Dense) else 2
+    core = 3 if covs.mixes else 2
     (factors,) = jax.tree.leaves(covs)
     batch = jnp.broadcast_shapes(logits.shape[:-1], means.shape[:-2], factors.shape[:-core])
     n_distinct = 1 if family == TIED else n_components
@@ -198,7 +198,7 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
     mixture = Mixture(
         log_weights=jnp.broadcast_to(jax.nn.log_softmax(logits), (*batch, n_components)),
         means=jnp.broadcast_to(means, (*batch, n_components, n_features)),
-        covs=type(covs)(factors),  # pyright: ignore[reportArgumentType]
+        covs=jax.tree.map(lambda _: factors, covs),
         family=family,
     )
     return projected(mixture, covariance_type)
@@ -229,9 +229,9 @@ def _tightest(covs: Dense | Diagonal, n_components: int, n_features: int) -> Fam
     """The family with the fewest parameters among those that contain the covariances."""
     is_concrete = not is_traced(covs)
     (factors,) = jax.tree.leaves(covs)
-    first = factors[..., :1, :, :] if isinstance(covs, Dense) else factors[..., :1, :]
+    first = factors[..., :1, :, :] if covs.mixes else factors[..., :1, :]
     shared = covs.count == 1 or bool(is_concrete and jnp.all(factors == first))
-    if isinstance(covs, Dense):
+    if covs.mixes:
         above = np.tril_indices(n_features, -1)
         diagonal = n_features == 1 or bool(is_concrete and jnp.all(factors[..., above[0], above[1]] == 0))
         scales = jnp.diagonal(factors, axis1=-2, axis2=-1)
@@ -245,12 +245,12 @@ def _tightest(covs: Dense | Diagonal, n_components: int, n_features: int) -> Fam
 def _held(covs: Dense | Diagonal, family: Family, n_features: int) -> Dense | Diagonal:
     """The covariances in the form in which a family holds them, up to axes of 1."""
     if family in (FULL, TIED):
-        if isinstance(covs, Diagonal):
-            covs = Dense(covs.scale[..., :, None] * jnp.eye(n_features, dtype=covs.scale.dtype))
-        return Dense(covs.cholesky[..., :1, :, :]) if family == TIED else covs
-    scales = jnp.diagonal(covs.cholesky, axis1=-2, axis2=-1) if isinstance(covs, Dense) else covs.scale
-    columns = 1 if family == SPHERICAL else n_features
-    return Diagonal(jnp.broadcast_to(scales[..., :columns], (*scales.shape[:-1], columns)))
+        dense = as_dense(covs)
+        return Dense(dense.cholesky[..., :1, :, :]) if family == TIED else dense
+    scales = jnp.diagonal(as_dense(covs).cholesky, axis1=-2, axis2=-1) if covs.mixes else covs.deviations()
+    if family == SPHERICAL:
+        return Diagonal(scales[..., :1], n_features)
+    return Diagonal(jnp.broadcast_to(scales, (*scales.shape[:-1], n_features)))
 
 
 def _in_line(mixture: Mixture) -> Mixture:

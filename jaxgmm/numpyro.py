@@ -16,7 +16,7 @@ from jax import Array
 from numpyro.distributions.util import validate_sample
 
 from jaxgmm import distributions
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.fitted import Fitted, as_mixtures
 from jaxgmm.model.mixture import Mixture
@@ -87,9 +87,9 @@ class GaussianMixture(dist.Distribution):
     def component_distribution(self) -> dist.Distribution:
         """The components, with the batch shape (*B, K)."""
         means, covs = self.mixture.means, self.mixture.covs
-        if isinstance(covs, Dense):
-            return dist.MultivariateNormal(means, scale_tril=covs.cholesky)
-        return dist.Normal(means, covs.scale).to_event(1)
+        if covs.mixes:
+            return dist.MultivariateNormal(means, scale_tril=as_dense(covs).cholesky)
+        return dist.Normal(means, covs.deviations()).to_event(1)
 
 
 def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool | None = None) -> GaussianMixture:

@@ -15,7 +15,7 @@ from jax import Array
 from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.fitted import Fitted, as_mixtures
 from jaxgmm.model.mixture import Mixture
@@ -107,9 +107,9 @@ class GaussianMixture(tfd.Distribution):
     def components_distribution(self) -> Any:
         """The components, with the batch shape (*B, K)."""
         means, covs = self.mixture.means, self.mixture.covs
-        if isinstance(covs, Dense):
-            return tfd.MultivariateNormalTriL(means, covs.cholesky)
-        return tfd.MultivariateNormalDiag(means, jnp.broadcast_to(covs.scale, means.shape))
+        if covs.mixes:
+            return tfd.MultivariateNormalTriL(means, as_dense(covs).cholesky)
+        return tfd.MultivariateNormalDiag(means, jnp.broadcast_to(covs.deviations(), means.shape))
 
 
 def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool = False) -> GaussianMixture:

@@ -7,7 +7,8 @@ import pytest
 import jaxgmm
 from jaxgmm import EM, Gradient, Ridge, Status
 from jaxgmm.fitting.algorithms.gradient import minus_objective
-from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.fitting.problem import posed
+from jaxgmm.model.priors.ridge import settle
 from jaxgmm.model.units import units_of
 from tests import cases
 from tests.cases import FAMILIES
@@ -44,9 +45,9 @@ def test_the_gradient_vanishes_at_the_optimum_of_em(family, data, prior, request
     start = jaxgmm.from_responsibilities(x, resp, covariance_type=family)
     optimum = jaxgmm.run(EM(), start, x, prior=prior, max_iter=5000, tol=0).mixture
     rows = jaxgmm.Rows(jnp.asarray(x), jnp.ones(len(x)))
-    penalty = prepare(prior, rows.columns())
-    params = jaxgmm.unconstrain(units_of(penalty.columns, optimum.family).standardise(optimum))
-    gradient = jax.jit(jax.grad(minus_objective(rows, penalty, optimum.family)))(params)
+    problem = posed(rows, settle(prior, x.dtype))
+    params = jaxgmm.unconstrain(units_of(problem.columns, optimum.family).standardise(optimum))
+    gradient = jax.jit(jax.grad(minus_objective(problem, optimum.family)))(params)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-9
 
 

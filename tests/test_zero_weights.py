@@ -74,7 +74,7 @@ def test_a_logit_of_minus_infinity_has_no_slope_and_leaves_the_others_theirs(dis
     """Also where a row lies at the masked component and far from all others: the slope in its weight is then huge."""
     means = jnp.asarray([[0.0], [distance], [1.0]], dtype)
     family = jaxgmm.FAMILIES["spherical"]
-    covs = family.from_array(jnp.ones(3, dtype))
+    covs = family.from_array(jnp.ones(3, dtype), 1)
     x = jnp.asarray([[distance], [0.4]], dtype)
 
     def of(kept):

@@ -10,24 +10,20 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm.data.rows import Rows
 from jaxgmm.numerics.linalg import varying_as
 
-MOST_ROWS = 1 << 16
-"""The most rows that a start is computed from: of larger data this many are drawn, anew for each restart."""
 
-
-def thinned(key: Array, data: Rows) -> Rows:
-    """A sample of `MOST_ROWS` rows, drawn systematically: one for each equal share of the mass (Madow & Madow 1944)."""
+def thinned(key: Array, x: Array, weights: Array, most: int) -> tuple[Array, Array]:
+    """So many rows and weights, drawn systematically: one for each equal share of the mass (Madow & Madow 1944)."""
     # The running maximum keeps the sums monotone, and leaves no share to a row without weight.
-    cumulative = lax.cummax(jnp.where(data.weights != 0, jnp.cumsum(data.weights), 0.0))
-    shift = jax.random.uniform(key, (), data.x.dtype)
-    shares = (jnp.arange(MOST_ROWS, dtype=data.x.dtype) + shift) / MOST_ROWS
+    cumulative = lax.cummax(jnp.where(weights != 0, jnp.cumsum(weights), 0.0))
+    shift = jax.random.uniform(key, (), x.dtype)
+    shares = (jnp.arange(most, dtype=x.dtype) + shift) / most
     rows = jnp.searchsorted(cumulative, _target(shares, cumulative[-1]), side="right")
     # A heavy row holds several shares: it stands once, with all their mass.
     first, beyond = (jnp.searchsorted(rows, rows, side=side) for side in ("left", "right"))
-    n_shares = jnp.where(first == jnp.arange(MOST_ROWS, dtype=first.dtype), beyond - first, 0)
-    return Rows(data.x[rows], n_shares.astype(data.x.dtype) * (cumulative[-1] / MOST_ROWS))
+    n_shares = jnp.where(first == jnp.arange(most, dtype=first.dtype), beyond - first, 0)
+    return x[rows], n_shares.astype(x.dtype) * (cumulative[-1] / most)
 
 
 def index(uniform: Array, mass: Array) -> Array:

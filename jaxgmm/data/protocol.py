@@ -1,42 +1,43 @@
-"""The protocol of data: what a fit asks of the rows."""
+"""The protocols of data, in tiers: what a fit asks of rows, what a density asks row by row, what inference asks."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from jax import Array
 
+from jaxgmm.data.rows import Rows
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import Moments
+from jaxgmm.model.moments import Moments, Statistic
 
 
 class Data(Protocol):
-    """Data that a mixture can be fitted to; `Rows` is the one implementation."""
+    """Anything a mixture can be fitted to.
+
+    A registered pytree of arrays is passed over by compiled programs, and restarts over it are one program. Any other
+    object is driven from the host: `run` calls its members eagerly, one pass after another.
+    """
 
     @property
     def n_features(self) -> int:
         """Number of columns D."""
         ...
 
-    @property
-    def weights(self) -> Array:
-        """Weights of the rows, non-negative, (N,)."""
+    def columns(self) -> Columns:
+        """Mass, count, means and variances of the columns: those of the moments of all rows as one component."""
         ...
 
-    def log_joint(self, mixture: Mixture) -> Array:
-        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K), in nats; −∞ where it is too low for the dtype."""
+    def ready(self, columns: Columns) -> Self:
+        """The same data, with what is measured once for many passes; the data themselves where nothing is."""
         ...
 
-    def log_responsibilities(self, mixture: Mixture) -> Array:
-        """Log p(k | x_i), (N, K): `log_joint` less its log-sum-exp, so that the responsibilities of a row sum to 1."""
-        ...
+    def moments(self, mixture: Mixture, statistic: Statistic) -> tuple[Moments, Array]:
+        """The E-step: moments of the rows under the responsibilities, and Σ wᵢ log p(xᵢ), ().
 
-    def moments(self, mixture: Mixture, statistic: Any) -> tuple[Moments, Array]:
-        """The E-step: moments of the rows under the responsibilities, and Σ wᵢ log p(xᵢ), (), as `log_likelihood`.
-
-        To rounding: the moments of two parts of the rows, merged, are the moments of all; the masses sum to Σ wᵢ; a row
-        of weight w counts as w rows of weight 1.
+        The moments of two parts of the rows, merged, are those of the whole, to rounding, and their masses sum to
+        Σ wᵢ; a row of weight w counts as w rows of weight 1; the sum is that of `log_likelihood`. The weights of the
+        mixture need not sum to 1.
         """
         ...
 
@@ -44,10 +45,56 @@ class Data(Protocol):
         """Σ wᵢ log p(xᵢ), (), in nats; additive over parts of the rows."""
         ...
 
-    def slopes_of_absent(self, mixture: Mixture) -> Array:
-        """Σ wᵢ N(xᵢ; μ_k, Σ_k) / p(xᵢ) of components of weight 0, (K,): derivatives of `log_likelihood`."""
+    def draw_rows(self, key: Array, most: int) -> Rows:
+        """Plain, complete rows for starts: all of them, or `most` that stand for them, drawn by weight."""
         ...
 
-    def columns(self) -> Columns:
-        """Mass, count, means and variances of the columns, over all rows."""
+
+class RowWise(Data, Protocol):
+    """Data that tell each row's numbers: densities, responsibilities and criteria need them."""
+
+    @property
+    def weights(self) -> Array:
+        """Weights of the rows, non-negative, (N,)."""
         ...
+
+    def log_prob(self, mixture: Mixture) -> Array:
+        """Log p(x_i), (N,)."""
+        ...
+
+    def log_components(self, mixture: Mixture) -> Array:
+        """Log N(x_i; μ_k, Σ_k), (N, K), in nats; −∞ where a row is too far to be represented."""
+        ...
+
+    def log_joint(self, mixture: Mixture) -> Array:
+        """Log π_k + log N(x_i; μ_k, Σ_k), (N, K), in nats; −∞ where a row is too far to be represented."""
+        ...
+
+    def log_responsibilities(self, mixture: Mixture) -> Array:
+        """Log p(k | x_i), (N, K): `log_joint` less its log-sum, so that a row's exponentials sum to 1."""
+        ...
+
+    def slopes_of_absent(self, mixture: Mixture) -> Array:
+        """Σ wᵢ N(xᵢ; μ_k, Σ_k) / p(xᵢ) of components of weight 0, (K,): slopes of `log_likelihood`."""
+        ...
+
+
+FIT = ("n_features", "columns", "ready", "moments", "log_likelihood", "draw_rows")
+"""Members of `Data`."""
+
+ROW_WISE = ("weights", "log_prob", "log_components", "log_joint", "log_responsibilities", "slopes_of_absent")
+"""Members that `RowWise` adds."""
+
+
+def require(data: Any, members: tuple[str, ...], for_what: str) -> None:
+    """Raise unless data have the members that something needs.
+
+    Raises:
+        TypeError: naming what is missing.
+    """
+    missing = [member for member in members if not hasattr(data, member)]
+    if missing:
+        raise TypeError(
+            f"{for_what} needs data that have {', '.join(missing)}, which {type(data).__name__} does not: see the "
+            f"protocols in jaxgmm.data.protocol"
+        )

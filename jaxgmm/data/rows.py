@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxgmm.data import draws
 from jaxgmm.data.centring import about, centre_of, in_place
 from jaxgmm.data.expectation import expectation
 from jaxgmm.data.kernels import shares, whitened
@@ -126,6 +127,12 @@ class Rows:
         mass = whole.mass[0]
         variance = whole.scatter[0] / jnp.where(mass > 0, mass, 1.0)
         return Columns(mass=mass, count=count, mean=whole.mean[0] + origin, variance=variance)
+
+    def draw_rows(self, key: Array, most: int) -> Rows:
+        """These rows, or where they are more than `most`, so many of them, drawn by weight."""
+        if self.x.shape[0] <= most:
+            return self
+        return Rows(*draws.thinned(key, self.x, self.weights, most))
 
     def fold(self, width: int, chunk: Callable[..., Any], combine: Callable[..., Any], *others: Array) -> Any:
         """The values of `chunk(x (C, D), weights (C,), ...)` for all chunks, combined; see `chunks.fold`."""

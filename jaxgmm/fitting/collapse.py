@@ -57,7 +57,7 @@ def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
     relative = (deviations / jnp.sqrt(columns.unit())[None, :]) ** 2
     singular = jnp.zeros_like(unresolved)
     if mixture.covs.mixes:
-        covariances = mixture.covs.dense(n_features)
+        covariances = mixture.covs.dense()
         unit = jnp.sqrt(columns.unit())
         scaled = covariances / unit[None, :, None] / unit[None, None, :]
         correlation = covariances / deviations[:, :, None] / deviations[:, None, :]
@@ -72,7 +72,7 @@ def mass_per_covariance(mixture: Mixture, columns: Columns) -> Array:
     return jnp.sum(mass, keepdims=True) if mixture.covs.count < mass.shape[0] else mass
 
 
-def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | None = None) -> Array:
+def n_collapsed(mixture: Mixture, columns: Columns, penalty: Penalty, n_components: ArrayLike | None = None) -> Array:
     """The number of degenerate components and covariance directions in a mixture, (); 0 unless it has collapsed.
 
     It counts components with less mass than one row of average weight; directions in which a covariance is within a
@@ -80,10 +80,10 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
 
     Args:
         mixture: the mixture.
-        penalty: the prior it was fitted under, with the columns of its data.
+        columns: what is known of its data's columns.
+        penalty: the prior it was fitted under.
         n_components: the number of components at the start, further ones being spare; None is all.
     """
-    columns = penalty.columns
     mass = columns.mass * mixture.weights
     asked = mixture.n_components if n_components is None else n_components
     vanished = (mass * columns.count < LEAST_ROWS * columns.mass) & (jnp.arange(mixture.n_components) < asked)
@@ -96,7 +96,7 @@ def n_collapsed(mixture: Mixture, penalty: Penalty, n_components: ArrayLike | No
     return jnp.sum(vanished) + jnp.sum(jnp.where(per_covariance > 0, directions, 0))
 
 
-def collapsed_for_good(mixture: Mixture, penalty: Penalty) -> Array:
+def collapsed_for_good(mixture: Mixture, columns: Columns, penalty: Penalty) -> Array:
     """Whether a component is so flat that further steps cannot widen it again, ().
 
     A component is flat where its correlation matrix is singular to rounding, or its variance in columns that vary lies
@@ -105,7 +105,7 @@ def collapsed_for_good(mixture: Mixture, penalty: Penalty) -> Array:
     mass may grow, one on a higher floor may widen, and in a constant column every component is flat. Unlike
     `n_collapsed` this needs no spectrum, so that it is cheap enough for every step.
     """
-    columns, covs, n_features = penalty.columns, mixture.covs, mixture.n_features
+    covs, n_features = mixture.covs, mixture.n_features
     per_covariance = mass_per_covariance(mixture, columns)
     floor = _NEAR_FLOOR * penalty.floor(per_covariance)
     floor = jnp.where(floor <= _LOW_FLOOR, floor, 0.0)

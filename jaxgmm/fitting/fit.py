@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +32,7 @@ from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.priors.ridge import Ridge, settle
 from jaxgmm.model.slots import without_spares
 from jaxgmm.model.units import ObjectiveUnits, Units, to_host
+from jaxgmm.numerics.trees import with_inputs
 
 
 @keyed
@@ -175,14 +175,14 @@ def fit_in_slots(
             drawn = start_drawn(algorithm, starts, data, prior, n_components, init, family, max_iter, slots)
         else:
             drawn = start_given(algorithm, starts, data, prior, max_iter)
-        climbs, penalty, distances = drawn
-        data = dataclasses.replace(data, distances=distances)
+        climbs, problem = drawn[0], with_inputs(drawn[1], data)
         # Rows without weight do not count: padding must not decide which restarts go on.
         stages = plan(climbs, n_counted, n_components)
         n_covariances = min(climbs.state.mixture.covs.count, n_components)
-        told = ObjectiveUnits.of(units, weight_unit, weight, float(penalty.mass))
+        told = ObjectiveUnits.of(units, weight_unit, weight, float(problem.penalty.mass))
         progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
-        return climb_all(algorithm, climbs, data, penalty, tol, n_components, stages, max_iter, progress), penalty
+        outcome = climb_all(algorithm, climbs, problem, tol, n_components, stages, max_iter, progress)
+        return outcome, problem.penalty
 
     outcome, penalty = verified(algorithm, climb, data, starts, tol)
     best, restarts = choose(outcome)

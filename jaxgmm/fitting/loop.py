@@ -10,16 +10,18 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm.data.rows import Rows, as_weighted_data, ready
+from jaxgmm.data.rows import Rows, as_weighted_data
 from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
 from jaxgmm.fitting.collapse import collapsed_for_good, n_collapsed
+from jaxgmm.fitting.problem import Problem, posed
 from jaxgmm.fitting.results import FitResult, Status
 from jaxgmm.host.arrays import names_of
 from jaxgmm.host.checks import as_count, as_tolerance, check_climber
+from jaxgmm.model.columns import Columns
 from jaxgmm.model.fitted import Fitted, names_in
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Penalty
-from jaxgmm.model.priors.ridge import prepare, settle
+from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.forward import forward_only
 from jaxgmm.numerics.linalg import finite, varying_as
 
@@ -101,57 +103,56 @@ def run(
 @functools.partial(jax.jit, static_argnums=5)
 def climb_from(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
     """The fit from a start over `Data`, under a prior that `settle` has prepared; see `run`."""
-    penalty = prepare(prior, data.columns())
-    data = ready(data, penalty.columns)
-    climb = begin(algorithm, mixture, data, penalty, max_iter)
-    return forward_only(end(advance(algorithm, climb, data, penalty, tol, max_iter), penalty, tol))
+    problem = posed(data, prior)
+    climb = advance(algorithm, begin(algorithm, mixture, problem, max_iter), problem, tol, max_iter)
+    return forward_only(end(climb, problem.columns, problem.penalty, tol))
 
 
-def begin(algorithm: Algorithm, mixture: Mixture, data: Any, penalty: Penalty, max_iter: int) -> Climb:
+def begin(algorithm: Algorithm, mixture: Mixture, problem: Problem, max_iter: int) -> Climb:
     """A climb at its start."""
-    state, info = algorithm.init(mixture, data, penalty)
+    state, info = algorithm.init(mixture, problem)
     history = jnp.full((max_iter,), jnp.nan, info.objective.dtype)
     n_iter, lost = jnp.minimum(info.n_passes, 1) - 1, jnp.zeros((), bool)
     climb = Climb(state, info, n_iter, info.n_passes, history, lost)
     # Strong types, as `advance` returns them: a weakly typed number would compile it a second time.
     climb = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), climb)
     # A climb that has made no pass varies as its start and its rows do.
-    columns = penalty.columns
+    columns = problem.columns
     return varying_as(climb, mixture.log_weights[0] + mixture.means[0, 0] + columns.mean[0] + columns.mass)
 
 
-def going(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
+def going(climb: Climb, columns: Columns, tol: ArrayLike) -> Array:
     """Whether a climb goes on, (): not converged, out of iterations, failed or, unless tol is 0, lost."""
-    hopeful = ~_converged(climb, penalty, tol) & ~(climb.lost & (climb.n_iter > 0) & (jnp.asarray(tol) > 0))
+    hopeful = ~_converged(climb, columns, tol) & ~(climb.lost & (climb.n_iter > 0) & (jnp.asarray(tol) > 0))
     unfinished = hopeful & (climb.n_iter < climb.history.shape[-1])
     return unfinished & (jnp.isfinite(climb.info.objective) | (climb.n_iter < 0))
 
 
-def advance(
-    algorithm: Algorithm, climb: Climb, data: Any, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
-) -> Climb:
+def advance(algorithm: Algorithm, climb: Climb, problem: Problem, tol: ArrayLike, n_steps: ArrayLike) -> Climb:
     """The climb after up to `n_steps` more iterations, fewer where it ends."""
     until = jnp.maximum(climb.n_iter, 0) + n_steps
 
     def unfinished(climb: Climb) -> Array:
-        return going(climb, penalty, tol) & (climb.n_iter < until)
+        return going(climb, problem.columns, tol) & (climb.n_iter < until)
 
     def step(climb: Climb) -> Climb:
-        state, info = algorithm.step(climb.state, data, penalty)
+        state, info = algorithm.step(climb.state, problem)
         place = jnp.where(climb.n_iter < 0, climb.history.shape[-1], climb.n_iter)
         history = climb.history.at[place].set(info.objective, mode="drop")
-        lost = collapsed_for_good(state.mixture, penalty)
+        lost = collapsed_for_good(state.mixture, problem.columns, problem.penalty)
         climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history, lost)
         return varying_as(climb, info.objective)
 
     return lax.while_loop(unfinished, step, climb)
 
 
-def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike | None = None) -> FitResult:
+def end(
+    climb: Climb, columns: Columns, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike | None = None
+) -> FitResult:
     """The fit that a climb has reached; components from `n_components` on are spare."""
     mixture, objective = climb.state.mixture, climb.info.objective
-    status = jnp.where(_converged(climb, penalty, tol), Status.CONVERGED, Status.MAX_ITER)
-    collapsed = climb.lost | (n_collapsed(mixture, penalty, n_components) > 0)
+    status = jnp.where(_converged(climb, columns, tol), Status.CONVERGED, Status.MAX_ITER)
+    collapsed = climb.lost | (n_collapsed(mixture, columns, penalty, n_components) > 0)
     status = jnp.where(collapsed, Status.COLLAPSED, status)
     sound = jnp.isfinite(objective) & finite((mixture.means, mixture.covs))
     sound = sound & jnp.all(mixture.log_weights <= 0.01)
@@ -167,5 +168,5 @@ def end(climb: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike 
     )
 
 
-def _converged(climb: Climb, penalty: Penalty, tol: ArrayLike) -> Array:
-    return (climb.n_iter > 0) & (climb.info.gain < jnp.asarray(tol, climb.info.gain.dtype) * penalty.columns.mass)
+def _converged(climb: Climb, columns: Columns, tol: ArrayLike) -> Array:
+    return (climb.n_iter > 0) & (climb.info.gain < jnp.asarray(tol, climb.info.gain.dtype) * columns.mass)

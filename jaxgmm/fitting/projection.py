@@ -56,5 +56,5 @@ def _project(mixture: Mixture, family: Family) -> Mixture:
     # No data, no rounding of theirs: variances as small as the dtype holds are kept.
     columns = columns_of(moments)
     columns = columns._replace(mean=jnp.zeros_like(columns.mean), variance=jnp.zeros_like(columns.variance))
-    projected = maximise(moments, family, prepare(None, columns))
+    projected = maximise(moments, family, columns, prepare(None, columns))
     return Mixture(mixture.log_weights, mixture.means, projected.covs, family)

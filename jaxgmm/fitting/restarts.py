@@ -16,19 +16,20 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgmm.data.passes import Distances
-from jaxgmm.data.rows import Rows
+from jaxgmm.data.protocol import Data
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.collapse import n_collapsed
 from jaxgmm.fitting.halving import Stage
 from jaxgmm.fitting.loop import Climb, advance, begin, end, going
+from jaxgmm.fitting.problem import Problem, posed
 from jaxgmm.fitting.results import FitResult, Restarts, Status
 from jaxgmm.fitting.starts.drawn import start
 from jaxgmm.host.progress import Progress, Snapshot
+from jaxgmm.model.columns import Columns
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
-from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.model.priors.penalty import Penalty, Prior
+from jaxgmm.numerics.trees import without_inputs
 
 _BLOCK_SECONDS = 0.25
 """Seconds that a compiled block runs before control returns to the host."""
@@ -54,52 +55,52 @@ class Outcome(NamedTuple):
 def start_drawn(
     algorithm: Algorithm,
     keys: Array,
-    data: Rows,
-    prior: Any,
+    data: Data,
+    prior: Prior,
     n_components: ArrayLike,
     method: str,
     family: Family,
     max_iter: int,
     n_slots: int,
-) -> tuple[Climb, Penalty, Distances | None]:
+) -> tuple[Climb, Problem]:
     """Climbs from starts drawn with R keys, in `n_slots` components of which those beyond `n_components` are spare.
 
-    Also the prior, prepared, and the distances of the rows, where `Rows.ready` measures them, for later passes.
+    Also the problem that data and prior pose, without the data's own arrays; see `with_inputs`.
     """
-    penalty = prepare(prior, data.columns())
-    data = data.ready(penalty.columns)
+    problem = posed(data, prior)
 
     def one(key: Array) -> Climb:
-        mixture = start(key, data, n_components, method, family, penalty, n_slots)
-        return begin(algorithm, mixture, data, penalty, max_iter)
+        mixture = start(key, problem, n_components, method, family, n_slots)
+        return begin(algorithm, mixture, problem, max_iter)
 
-    return jax.vmap(one)(keys), penalty, data.distances
+    return jax.vmap(one)(keys), without_inputs(problem, data)
 
 
 @functools.partial(jax.jit, static_argnums=4)
 def start_given(
-    algorithm: Algorithm, mixtures: Mixture, data: Rows, prior: Any, max_iter: int
-) -> tuple[Climb, Penalty, Distances | None]:
-    """Climbs from given starts, stacked along a leading axis; also the prior and the distances, as `start_drawn`."""
-    penalty = prepare(prior, data.columns())
-    data = data.ready(penalty.columns)
-    climbs = jax.vmap(lambda mixture: begin(algorithm, mixture, data, penalty, max_iter))(mixtures)
-    return climbs, penalty, data.distances
+    algorithm: Algorithm, mixtures: Mixture, data: Data, prior: Prior, max_iter: int
+) -> tuple[Climb, Problem]:
+    """Climbs from given starts, stacked along a leading axis; also the problem, as `start_drawn`."""
+    problem = posed(data, prior)
+    climbs = jax.vmap(lambda mixture: begin(algorithm, mixture, problem, max_iter))(mixtures)
+    return climbs, without_inputs(problem, data)
 
 
 @jax.jit
 def _advance(
-    algorithm: Algorithm, climbs: Climb, data: Rows, penalty: Penalty, tol: ArrayLike, n_steps: ArrayLike
+    algorithm: Algorithm, climbs: Climb, problem: Problem, tol: ArrayLike, n_steps: ArrayLike
 ) -> tuple[Climb, Array]:
-    climbs = jax.vmap(lambda climb: advance(algorithm, climb, data, penalty, tol, n_steps))(climbs)
-    return climbs, jax.vmap(lambda climb: going(climb, penalty, tol))(climbs)
+    climbs = jax.vmap(lambda climb: advance(algorithm, climb, problem, tol, n_steps))(climbs)
+    return climbs, jax.vmap(lambda climb: going(climb, problem.columns, tol))(climbs)
 
 
 @jax.jit
-def end_all(climbs: Climb, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike) -> tuple[FitResult, Array]:
+def end_all(
+    climbs: Climb, columns: Columns, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike
+) -> tuple[FitResult, Array]:
     """The fit that each climb has reached, and its `n_collapsed`, (R,)."""
-    fits = jax.vmap(lambda climb: end(climb, penalty, tol, n_components))(climbs)
-    return fits, jax.vmap(lambda mixture: n_collapsed(mixture, penalty, n_components))(fits.mixture)
+    fits = jax.vmap(lambda climb: end(climb, columns, penalty, tol, n_components))(climbs)
+    return fits, jax.vmap(lambda mixture: n_collapsed(mixture, columns, penalty, n_components))(fits.mixture)
 
 
 @jax.jit
@@ -139,8 +140,7 @@ class Race(NamedTuple):
 def climb_all(
     algorithm: Algorithm,
     climbs: Climb,
-    data: Rows,
-    penalty: Penalty,
+    problem: Problem,
     tol: float,
     n_components: int,
     stages: tuple[Stage, ...],
@@ -155,7 +155,7 @@ def climb_all(
     """
 
     def judge(climbs: Climb) -> tuple[FitResult, np.ndarray]:
-        return jax.device_get(end_all(climbs, penalty, tol, n_components))
+        return jax.device_get(end_all(climbs, problem.columns, problem.penalty, tol, n_components))
 
     n_restarts = climbs.n_iter.shape[0]
     nobody = np.zeros(n_restarts, bool)
@@ -165,14 +165,14 @@ def climb_all(
         while race.unfinished[race.lanes].any():
             n_steps = min(n_steps, ahead[0].n_iter - n_done) if ahead else n_steps
             began = time.perf_counter()
-            climbing, still = _advance(algorithm, race.climbing, data, penalty, tol, n_steps)
+            climbing, still = _advance(algorithm, race.climbing, problem, tol, n_steps)
             unfinished = race.unfinished.copy()
             unfinished[race.lanes] = np.asarray(still)
             race = race._replace(climbing=climbing, unfinished=unfinished)
             elapsed, n_done = time.perf_counter() - began, n_done + n_steps
             n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
             if progress.listened:
-                progress.tell(_snapshot(race, tol * float(penalty.columns.mass), max_iter))
+                progress.tell(_snapshot(race, tol * float(problem.columns.mass), max_iter))
             if ahead and n_done == ahead[0].n_iter:
                 race = _narrow(race, judge, ahead.pop(0).n_kept)
             if race.given_up.any() and not race.unfinished[race.lanes].any():

@@ -22,12 +22,15 @@ from jaxgmm.host.checks import check_prior
 from jaxgmm.host.shapes import check_rows
 from jaxgmm.host.weights import check_responsibilities
 from jaxgmm.model.checks import check_moments
+from jaxgmm.model.columns import Columns
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic, columns_of, convert, gather, merge, total
 from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.priors.ridge import prepare, settle
+from jaxgmm.model.slots import choose_covariances
 
 
 def m_step(
@@ -76,33 +79,34 @@ def m_step(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _m_step(moments: Moments, family: Any, prior: Any, previous: Mixture | None) -> tuple[Mixture, Faults]:
+def _m_step(moments: Moments, family: Family, prior: Any, previous: Mixture | None) -> tuple[Mixture, Faults]:
     columns = columns_of(moments)
-    return unless_singular(maximise(moments, family, prepare(prior, columns), previous), columns)
+    return unless_singular(maximise(moments, family, columns, prepare(prior, columns), previous), columns)
 
 
-def maximise(moments: Moments, family: Any, penalty: Penalty, previous: Mixture | None = None) -> Mixture:
+def maximise(
+    moments: Moments, family: Family, columns: Columns, penalty: Penalty, previous: Mixture | None = None
+) -> Mixture:
     """The mixture after an M-step under a prepared prior; see `m_step`."""
-    n_components, n_features = moments.mean.shape
-    mass = moments.mass
+    n_components, mass = moments.mean.shape[0], moments.mass
     chex.assert_shape(mass, (n_components,))
     empty = mass <= float(jnp.finfo(mass.dtype).tiny)
-    covs = family.update(mass, moments.scatter, penalty, n_features)
-    whole = total(moments)
+    floor, before = columns.resolution(), None if previous is None else previous.covs
+    masses, added = penalty.added(moments, family.n_distinct(n_components))
+    covs = family.update(added.mass, added.scatter, floor, before)
     if previous is None:
+        whole = total(moments)
         means = jnp.broadcast_to(whole.mean, moments.mean.shape)
-        spare = family.update(whole.mass, whole.scatter, penalty, n_features)
+        _, added_whole = penalty.added(whole, 1)
+        kept = family.update(added_whole.mass, added_whole.scatter, floor, None)
     else:
-        means, spare = previous.means, previous.covs
-    means = jnp.where(empty[:, None], means, moments.mean)
-
-    def keep(fresh: Array, kept: Array) -> Array:
-        unseen = empty & (penalty.mass <= 0) if fresh.shape[0] == n_components else jnp.all(empty)
-        return jnp.where(unseen.reshape(-1, *[1] * (fresh.ndim - 1)), kept, fresh)
-
-    share = jnp.where(empty, 1.0, mass) / jnp.where(whole.mass > 0, whole.mass, 1.0)
+        means, kept = previous.means, previous.covs
+    means = jnp.where(empty[:, None], means, added.mean)
+    n_rows = jnp.sum(masses.weights)
+    share = jnp.where(empty, 1.0, masses.weights) / jnp.where(n_rows > 0, n_rows, 1.0)
     log_weights = jnp.where(empty, -jnp.inf, jnp.log(share))
-    return Mixture(log_weights, means, jax.tree.map(keep, covs, spare), family)
+    unseen = empty & (penalty.mass <= 0) if covs.count == n_components else jnp.all(empty, keepdims=True)
+    return Mixture(log_weights, means, choose_covariances(unseen, kept, covs), family)
 
 
 def from_responsibilities(
@@ -157,15 +161,16 @@ def from_responsibilities(
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _labelled(data: Rows, resp: Array, family: Any, prior: Any) -> tuple[Mixture, Faults]:
+def _labelled(data: Rows, resp: Array, family: Family, prior: Any) -> tuple[Mixture, Faults]:
     return unless_singular(labelled_mixture(data, resp, family, prior), data.columns())
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def labelled_mixture(data: Rows, resp: Array, family: Any, prior: Any) -> Mixture:
+def labelled_mixture(data: Rows, resp: Array, family: Family, prior: Any) -> Mixture:
     """The mixture after one M-step from responsibilities (N, K), under a prior that `settle` has prepared."""
     columns = data.columns()
-    return maximise(labelled_moments(data, resp, columns.mean, family.statistic), family, prepare(prior, columns))
+    moments = labelled_moments(data, resp, columns.mean, family.statistic)
+    return maximise(moments, family, columns, prepare(prior, columns))
 
 
 def labelled_moments(data: Rows, resp: Array, centre: Array, statistic: Statistic) -> Moments:

@@ -96,7 +96,7 @@ def whitening_of(mixture: Mixture) -> Whitening:
 @functools.singledispatch
 def inverse_factors(covs: Any, n_features: int) -> np.ndarray:
     """L⁻¹ of covariances with NumPy leaves, (K, D, D), or its diagonal, (K, D), in NumPy; one stands for all."""
-    return np.linalg.inv(np.linalg.cholesky(np.asarray(covs.dense(n_features), np.float64)))
+    return np.linalg.inv(np.linalg.cholesky(np.asarray(covs.dense(), np.float64)))
 
 
 @inverse_factors.register

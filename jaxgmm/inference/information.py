@@ -144,4 +144,6 @@ def _scatter(slopes: Array, weights: Array) -> Array:
 
 
 def _width(around: Neighbourhood) -> int:
-    return around.origin.shape[0] + around.centre.n_components * around.of_covs.shape[1]
+    return around.origin.shape[0] + around.centre.n_components * (
+        around.chart.held.shape[0] // around.centre.covs.count
+    )

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, nn
 
+from jaxgmm.fitting.problem import Problem
+from jaxgmm.model.families.protocol import Chart
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.slots import present
 from jaxgmm.numerics.linalg import product
 
 
@@ -24,14 +26,14 @@ class Neighbourhood(NamedTuple):
         centre: the mixture, which has coordinates 0.
         basis: steps of the log-weights, (K, K−1).
         of_means: length of a step of each mean in whitened coordinates, (K,).
-        of_covs: of each distinct covariance's coordinates, (n, C).
+        chart: the coordinates of the covariances.
         held: whether each coordinate can move, (P,); those of components with log-weight −∞ cannot.
     """
 
     centre: Mixture
     basis: Array
     of_means: Array
-    of_covs: Array
+    chart: Chart
     held: Array
 
     @property
@@ -41,44 +43,40 @@ class Neighbourhood(NamedTuple):
 
     def at(self, steps: Array) -> Mixture:
         """The mixture at coordinates (P,)."""
-        centre, (n_components, n_features) = self.centre, self.centre.means.shape
+        centre, n_components = self.centre, self.centre.n_components
         steps = jnp.where(self.held, steps, 0.0)
         weights, means, covs = jnp.split(steps, [n_components - 1, n_components - 1 + centre.means.size])
         log_weights = nn.log_softmax(centre.log_weights + product("kj,j->k", self.basis, weights))
         # What is not there stays so, and has no slope.
         log_weights = jnp.where(centre.log_weights == -jnp.inf, -jnp.inf, log_weights)
         shifts = means.reshape(centre.means.shape) * self.of_means[:, None]
-        moved = centre.covs.displaced(covs.reshape(self.of_covs.shape) * self.of_covs, n_features)
-        return Mixture(log_weights, centre.means + centre.covs.colour(shifts), moved, centre.family)
+        return Mixture(log_weights, centre.means + centre.covs.colour(shifts), self.chart.at(covs), centre.family)
 
     def slopes(self, responsibilities: Array, whitened: Array) -> Array:
         """Derivatives of log p(x) in the coordinates, (P, ·), from responsibilities (K, ·) and whitened (K, D, ·)."""
-        n_features, n_rows = self.centre.n_features, responsibilities.shape[-1]
         weights = jnp.sum(self.basis[:, :, None] * responsibilities[:, None, :], axis=0)
         means = whitened * (responsibilities * self.of_means[:, None])[:, None, :]
-        covs = self.centre.covs.slopes(whitened, n_features) * responsibilities[:, None, :]
-        if self.centre.covs.count < covs.shape[0]:
-            covs = jnp.sum(covs, axis=0, keepdims=True)
-        covs = covs * self.of_covs[:, :, None]
-        slopes = jnp.concatenate([weights, means.reshape(-1, n_rows), covs.reshape(-1, n_rows)])
+        covs = self.chart.slopes(whitened, responsibilities)
+        slopes = jnp.concatenate([weights, means.reshape(-1, means.shape[-1]), covs])
         return jnp.where(self.held[:, None], slopes, 0.0)
 
 
-def about(mixture: Mixture, penalty: Penalty) -> Neighbourhood:
+def about(mixture: Mixture, problem: Problem) -> Neighbourhood:
     """The neighbourhood of a mixture that was fitted under a prior, prepared for its data."""
-    (n_components, n_features), covs = mixture.means.shape, mixture.covs
-    there = mixture.log_weights > -jnp.inf
-    mass = penalty.columns.mass * mixture.weights
+    family, there = mixture.family, mixture.log_weights > -jnp.inf
+    mass = problem.columns.mass * mixture.weights
     length = jnp.where(there, 1 / jnp.sqrt(jnp.where(there, mass, 1.0)), 0.0)
-    own = covs.count == n_components
-    per_covariance = mass if own else jnp.sum(mass, keepdims=True)
-    used = there if own else jnp.any(there, keepdims=True)
-    curvatures = jnp.asarray(covs.curvatures(n_features), mass.dtype)
-    information = (per_covariance + penalty.mass)[:, None] * curvatures[None, :]
-    of_covs = jnp.where(used[:, None], 1 / jnp.sqrt(jnp.where(used[:, None], information, 1.0)), 0.0)
+    n_distinct = mixture.covs.count
+    per_covariance = problem.penalty.masses(mass, n_distinct).covariances
+
+    def scatter() -> Array:
+        moments, _ = problem.data.moments(mixture, family.statistic)
+        return problem.penalty.added(moments, n_distinct)[1].scatter
+
+    chart = family.chart(mixture.covs, jnp.where(present(mixture), per_covariance, 0.0), scatter)
     directions, stands_for = _complement(jnp.sqrt(mixture.weights))
-    held = jnp.concatenate([there[stands_for], jnp.repeat(there, n_features), jnp.repeat(used, of_covs.shape[1])])
-    return Neighbourhood(mixture, length[:, None] * directions, length, of_covs, held)
+    held = jnp.concatenate([there[stands_for], jnp.repeat(there, mixture.n_features), chart.held])
+    return Neighbourhood(mixture, length[:, None] * directions, length, chart, held)
 
 
 def _complement(unit: Array) -> tuple[Array, Array]:

@@ -12,9 +12,10 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.rows import as_weighted_data, ready
+from jaxgmm.data.rows import as_weighted_data
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.loop import climb_from
+from jaxgmm.fitting.problem import posed
 from jaxgmm.fitting.results import Status
 from jaxgmm.host.checks import as_count, as_tolerance, check_climber
 from jaxgmm.inference.neighbourhood import Neighbourhood, about
@@ -123,13 +124,14 @@ def _implicit(primals: tuple[Mixture, Any, Any], tangents: tuple[Mixture, Any, A
 
 def place_of(mixture: Mixture, data: Any, prior: Any) -> Neighbourhood:
     """The neighbourhood of a mixture for data and a prior."""
-    return about(mixture, prepare(prior, data.columns()))
+    return about(mixture, posed(data, prior))
 
 
 def slope(around: Neighbourhood, data: Any, prior: Any) -> Array:
     """Gradient of ℓ + log prior in the coordinates about a mixture, (P,), by Fisher's identity."""
-    penalty = prepare(prior, data.columns())
-    moments, _ = ready(data, lax.stop_gradient(penalty.columns)).moments(around.centre, around.centre.family.statistic)
+    columns = data.columns()
+    penalty = prepare(prior, columns)
+    moments, _ = data.ready(lax.stop_gradient(columns)).moments(around.centre, around.centre.family.statistic)
     of_prior = jax.grad(lambda steps: penalty.log_prob(around.at(steps)))(around.origin)
     return _expected_slope(around, moments) + of_prior
 

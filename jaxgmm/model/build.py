@@ -101,7 +101,7 @@ def _assemble(
         "scale_tril": family.from_scale_tril,
         "precisions": family.from_precisions,
     }[of_covariances]
-    return Mixture(_log_weights(shares, of_weights), means, build(spreads), family)
+    return Mixture(_log_weights(shares, of_weights), means, build(spreads, means.shape[1]), family)
 
 
 def _log_weights(shares: Array, form: str) -> Array:

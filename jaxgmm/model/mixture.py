@@ -75,12 +75,12 @@ class Mixture:
     @property
     def covariances(self) -> Array:
         """Σ_k, (K, D, D), dense for every family."""
-        return self._every_component(self.covs.dense(self.n_features))
+        return self._every_component(self.covs.dense())
 
     @property
     def precisions(self) -> Array:
         """Σ_k⁻¹, (K, D, D), dense for every family."""
-        return self._every_component(self.covs.precision(self.n_features))
+        return self._every_component(self.covs.precision())
 
     def _every_component(self, matrices: Array) -> Array:
         return jnp.broadcast_to(matrices, (*self.means.shape, self.n_features))

@@ -64,6 +64,12 @@ class Statistic:
         """The statistic of dense scatter (K, D, D)."""
         return self.reduce(scatter if self.products else jnp.diagonal(scatter, axis1=-2, axis2=-1))
 
+    def of_diagonal(self, scatter: Array) -> Array:
+        """The statistic of diagonal scatter (K, D)."""
+        if not self.products:
+            return self.reduce(scatter)
+        return self.reduce(jnp.where(jnp.eye(scatter.shape[-1], dtype=bool)[None], scatter[:, :, None], 0.0))
+
 
 def _whole(scatter: Array) -> Array:
     return scatter
@@ -105,6 +111,13 @@ def convert(moments: Moments, statistic: Statistic) -> Moments:
     if held == DIAGONAL and not statistic.products:
         return moments._replace(scatter=statistic.reduce(moments.scatter))
     raise ValueError(f"moments hold {held.name} scatter, from which no {statistic.name} scatter can be had")
+
+
+def distinct(moments: Moments, n_distinct: int) -> Array:
+    """Scatter of each of n distinct covariances, (n, ...): of each component, or of all where they share one."""
+    if n_distinct == moments.scatter.shape[0]:
+        return moments.scatter
+    return jnp.sum(moments.scatter, axis=0, keepdims=True)
 
 
 def gather(weights: Array, points: Array, statistic: Statistic) -> Moments:

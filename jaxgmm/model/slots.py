@@ -1,4 +1,4 @@
-"""Slots: components that stand by with log-weight −∞, so that one program serves several K."""
+"""Spare components, of log-weight −∞, with which one compiled program serves several K."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgmm.model.covariances.protocol import Covariances
 from jaxgmm.model.mixture import Mixture
 
 
 def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
-    """The same mixture with spare components up to `n_slots`: copies of the last with log-weight −∞."""
+    """A mixture filled up to `n_slots` components with spare ones: copies of the last, with log-weight −∞."""
     spare = max(0, n_slots - mixture.n_components)
 
     def padded(leaf: Array) -> Array:
@@ -24,8 +25,23 @@ def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
     return Mixture(log_weights, padded(mixture.means), covs, mixture.family)
 
 
+def choose_covariances(chosen: Array, one: Covariances, other: Covariances) -> Covariances:
+    """Covariances of `one` where chosen, (n,), and of `other` elsewhere; `one` may hold 1 that stands for all n."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(chosen.reshape(-1, *[1] * (b.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, one, other)
+
+
+def present(mixture: Mixture) -> Array:
+    """Which of the distinct covariances are of a component that is there, of a weight above 0, (n,)."""
+    there = mixture.log_weights > -jnp.inf
+    return there if mixture.covs.count == there.shape[0] else jnp.any(there, keepdims=True)
+
+
 def without_spares(mixture: Mixture, n_components: int) -> Mixture:
-    """The first components of a mixture, the others being spare."""
+    """A mixture without its spare components, those from `n_components` on."""
     own = mixture.covs.count == mixture.n_components
     covs = jax.tree.map(lambda leaf: leaf[:n_components], mixture.covs) if own else mixture.covs
     return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)

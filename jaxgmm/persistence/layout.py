@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -12,7 +13,6 @@ import numpy as np
 
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
 from jaxgmm.host.arrays import Names
-from jaxgmm.model.covariances.dense import Dense
 from jaxgmm.model.families.table import FAMILIES
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.persistence import archive
@@ -107,7 +107,7 @@ def check_values(value: Any) -> None:
         refuse(~np.isfinite(mixture.means), "a mean that is not finite")
         for factor in jax.tree.leaves(covs):
             refuse(~np.isfinite(factor), "a covariance that is not finite")
-        dense = isinstance(covs, Dense)
+        dense = covs.mixes
         scales = np.diagonal(covs.cholesky, axis1=-2, axis2=-1) if dense else covs.deviations()
         refuse(~(scales > 0), "a covariance that is not positive definite")
         if dense:
@@ -176,7 +176,10 @@ def _skeleton(header: dict[str, Any]) -> Any:
         return jax.ShapeDtypeStruct((*stack, *shape), dtype)
 
     plain = jax.ShapeDtypeStruct(family.shape(n_components, n_features), jnp.float32)
-    covs = jax.tree.map(lambda factor: like(*factor.shape), jax.eval_shape(family.from_array, plain))
+    covs = jax.tree.map(
+        lambda factor: like(*factor.shape),
+        jax.eval_shape(functools.partial(family.from_array, n_features=n_features), plain),
+    )
     skeleton: Any = Mixture(like(n_components), like(n_components, n_features), covs, family)
     if kind == "result":
         skeleton = _result_skeleton(skeleton, found, like, header.get("feature_names"))

@@ -15,8 +15,8 @@ from jaxgmm.host.weights import as_weights
 from jaxgmm.model.fitted import as_mixtures, check_names, names_in
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.plotting.colours import blend, palette
-from jaxgmm.probability.algebra import marginal
 from jaxgmm.probability.density import responsibilities
+from jaxgmm.probability.marginals import marginal
 
 MAX_ROWS = 20_000
 """The most rows drawn one by one: more would cover each other, and take seconds."""

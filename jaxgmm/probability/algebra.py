@@ -2,128 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.centring import about, centre_of
-from jaxgmm.data.kernels.shares import log_shares
-from jaxgmm.data.kernels.whitened import farthest, prepare
-from jaxgmm.host.arrays import Names, as_floats, is_traced
-from jaxgmm.host.checks import as_count
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.host.arrays import as_floats, is_traced
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
-from jaxgmm.model.families.dense import FULL
-from jaxgmm.model.families.diagonal import DIAG, SPHERICAL
-from jaxgmm.model.fitted import Fitted, as_mixture, check_names, names_in
+from jaxgmm.model.covariances.protocol import Covariances
+from jaxgmm.model.families.table import unrestricted
+from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.numerics.factors import inverse_lower, lower_factor
+from jaxgmm.numerics.factors import lower_factor
 from jaxgmm.numerics.linalg import product
-
-
-def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
-    """The marginal distribution of some columns, in the same family.
-
-    Args:
-        mixture: the mixture.
-        dims: indices of the columns to keep, in the order wanted; static.
-
-    Returns:
-        The mixture of x[dims].
-
-    Raises:
-        TypeError: if `mixture` is neither a mixture nor a fit, or dims holds no integers.
-        ValueError: if dims is empty, repeats a column or names one that does not exist.
-
-    Example:
-        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
-        >>> print(jaxgmm.marginal(mixture, [1]).means)
-        [[0.]
-         [4.]]
-    """
-    mixture = as_mixture(mixture)
-    return _marginal(mixture, tuple(_columns(mixture, dims)))
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
-    kept, covs = list(columns), mixture.covs
-    if isinstance(covs, Dense):
-        covs = Dense(lower_factor(covs.cholesky[:, kept, :]))
-    elif covs.scale.shape[-1] > 1:
-        covs = Diagonal(covs.scale[:, kept])
-    return dataclasses.replace(mixture, means=mixture.means[:, kept], covs=covs)
-
-
-def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike) -> Mixture:
-    """The conditional distribution of the other columns, given the values of some.
-
-    With a the other columns, b = dims and v = values: π_k ∝ π_k N(v; μ_b, Σ_bb), μ_k = μ_a + Σ_ab Σ_bb⁻¹ (v − μ_b) and
-    Σ_k = Σ_aa − Σ_ab Σ_bb⁻¹ Σ_ba; in the same family.
-
-    Args:
-        mixture: the mixture.
-        dims: indices of the columns whose values are given, at least one and not all; static.
-        values: v, their values, (len(dims),).
-
-    Returns:
-        The mixture of the other columns, in their order.
-
-    Raises:
-        TypeError: if `mixture` is neither a mixture nor a fit, dims holds no integers, or values no real numbers.
-        ValueError: if dims is empty, names every column, repeats one or names one that does not exist, or if
-            values has another length.
-
-    Example:
-        >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
-        >>> print(np.asarray(jaxgmm.condition(mixture, [0], [3.0]).weights).round(3))
-        [0.012 0.988]
-    """
-    names, mixture = names_in(mixture), as_mixture(mixture)
-    known = _columns(mixture, dims)
-    check_names(values, None if names is None else Names(names[d] for d in known), "values")
-    other = [d for d in range(mixture.n_features) if d not in set(known)]
-    if not other:
-        raise ValueError(f"dims {tuple(known)} are all {mixture.n_features} columns: none is left to describe")
-    values = as_floats(values, "values", mixture.means).astype(mixture.means.dtype)
-    if values.shape != (len(known),):
-        raise ValueError(f"values must have shape ({len(known)},), one for each of dims, not {values.shape}")
-    return _condition(mixture, tuple(known), tuple(other), values)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...], values: Array) -> Mixture:
-    known, other = list(dims), list(others)
-    covs, means = mixture.covs, mixture.means
-    residual = values[None, :] - means[:, known]
-    if isinstance(covs, Dense):
-        # With the known columns first, L = [[L_bb, 0], [L_ab, L_aa]]: Σ_ab Σ_bb⁻¹ = L_ab L_bb⁻¹, and L_aa is
-        # the factor of the Schur complement.
-        split = len(known)
-        factors = lower_factor(covs.cholesky[:, [*known, *other], :])
-        observed = Dense(factors[:, :split, :split])
-        whitened = jnp.sum(inverse_lower(observed.cholesky) * residual[:, None, :], axis=-1)
-        shift = jnp.sum(factors[:, split:, :split] * whitened[:, None, :], axis=-1)
-        rest: Any = Dense(factors[:, split:, split:])
-    else:
-        common = covs.scale.shape[-1] == 1
-        observed = covs if common else Diagonal(covs.scale[:, known])
-        rest = covs if common else Diagonal(covs.scale[:, other])
-        whitened, shift = observed.solve(residual), 0.0
-    # A component too far to be squared, beside one that is not, has no part in what is left.
-    near = jnp.max(jnp.abs(whitened), axis=-1) < farthest(whitened.dtype, len(known))
-    there = near | ~jnp.any(near & (mixture.log_weights > -jnp.inf))
-    marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, mixture.family)
-    centre = centre_of(marginal)
-    log_weights = log_shares(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
-    return Mixture(log_weights, means[:, other] + shift, rest, mixture.family)
 
 
 def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
@@ -173,19 +67,26 @@ def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
         return _transformed(mixture, A, shift)
     factors = jnp.broadcast_to(A, (n_features,))
     means = mixture.means * factors[None, :] + shift
-    covs, family = mixture.covs, mixture.family
-    if isinstance(covs, Dense):
-        # |a| on the rows, and the sign of a on both sides, keep the diagonal positive.
-        sign = jnp.sign(factors)
-        covs = Dense(covs.cholesky * factors[None, :, None] * sign[None, None, :])
-    elif covs.scale.shape[-1] == 1 and A.ndim:
-        covs, family = (
-            Diagonal(covs.scale * jnp.abs(factors)[None, :]),
-            DIAG if family == SPHERICAL else family,
-        )
-    else:
-        covs = covs.rescale(jnp.abs(factors))
+    if A.ndim == 0:
+        return Mixture(mixture.log_weights, means, mixture.covs.rescale(jnp.abs(factors)), mixture.family)
+    covs, family = _stretched(mixture.covs, factors), mixture.family
+    family = family if family.scales_columns else unrestricted(covs, mixture.n_components)
     return Mixture(mixture.log_weights, means, covs, family)
+
+
+@functools.singledispatch
+def _stretched(covs: Covariances, factors: Array) -> Covariances:
+    """Covariances after column j is multiplied by factors[j] of any sign.
+
+    |a| on the rows of L, and the sign of a on both sides, keep the diagonal positive.
+    """
+    sign = jnp.sign(factors)
+    return Dense(as_dense(covs).cholesky * factors[None, :, None] * sign[None, None, :])
+
+
+@_stretched.register
+def _(covs: Diagonal, factors: Array) -> Diagonal:
+    return Diagonal(covs.scale * jnp.abs(factors)[None, :])
 
 
 def total_moments(mixture: Mixture | Fitted) -> tuple[Array, Array]:
@@ -223,22 +124,19 @@ def _total_moments(mixture: Mixture) -> tuple[Array, Array]:
 
 
 def _transformed(mixture: Mixture, matrix: Array, shift: Array) -> Mixture:
-    covs, family = mixture.covs, mixture.family
-    if isinstance(covs, Dense):
-        rows = product("ij,kjl->kil", matrix, covs.cholesky)
-    else:
-        rows, family = matrix[None] * covs.scale[:, None, :], FULL
     means = product("ij,kj->ki", matrix, mixture.means) + shift
-    return Mixture(mixture.log_weights, means, Dense(lower_factor(rows)), family)
+    covs = Dense(lower_factor(_rows_after(mixture.covs, matrix)))
+    kept = mixture.family.closed and mixture.covs.mixes
+    family = mixture.family if kept else unrestricted(covs, mixture.n_components)
+    return Mixture(mixture.log_weights, means, covs, family)
 
 
-def _columns(mixture: Mixture, dims: Sequence[int]) -> list[int]:
-    n_features = mixture.n_features
-    columns = [as_count(d, "each of dims", -n_features) for d in ([dims] if np.ndim(dims) == 0 else list(dims))]
-    beyond = [d for d in columns if not -n_features <= d < n_features]
-    if beyond:
-        raise ValueError(f"dims names column {beyond[0]}, but the mixture has {n_features} columns")
-    columns = [d % n_features for d in columns]
-    if not columns or len(set(columns)) < len(columns):
-        raise ValueError(f"dims must name one or more different columns, not {tuple(columns)}")
-    return columns
+@functools.singledispatch
+def _rows_after(covs: Covariances, matrix: Array) -> Array:
+    """A L_k, (K, D', D), for A (D', D)."""
+    return product("ij,kjl->kil", matrix, as_dense(covs).cholesky)
+
+
+@_rows_after.register
+def _(covs: Diagonal, matrix: Array) -> Array:
+    return matrix[None] * covs.scale[:, None, :]

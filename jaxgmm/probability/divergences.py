@@ -11,7 +11,6 @@ import numpy as np
 from jax import Array, lax, nn
 
 from jaxgmm.host.checks import as_count, as_key, keyed
-from jaxgmm.model.covariances.dense import Dense
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.linalg import excess, product
@@ -243,7 +242,7 @@ def _cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
 def _components_kl(p: Mixture, q: Mixture, first: np.ndarray, second: np.ndarray) -> Array:
     """KL(N_i ‖ N_j), (K, ·), for components i in `first` and j in `second`; those of q are counted from K on."""
     (mean, a), (other_mean, b) = components(p, q, first.ravel(), second.ravel())
-    if isinstance(a, Dense):
+    if a.mixes:
         # [T y] = L_j⁻¹ [L_i δ] by one inverse; the sum is that of `Dense.divergence`, free of cancellation.
         whitened = drawn_in(product("kij,kjl->kil", b.inverse(), jnp.dstack([a.cholesky, mean - other_mean])))
         squares = jnp.sum(jnp.tril(whitened, -1) ** 2, axis=(-2, -1)) + jnp.sum(whitened[..., -1] ** 2, axis=-1)

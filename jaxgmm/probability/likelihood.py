@@ -114,7 +114,7 @@ def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
     δ_k = mean_k − μ_k.
     """
     mass, covs = moments.mass, mixture.covs
-    log_det = covs.log_det(mixture.n_features) + mixture.n_features * float(np.log(2 * np.pi))
+    log_det = covs.log_det() + mixture.n_features * float(np.log(2 * np.pi))
     shift = covs.solve(moments.mean - mixture.means)
     distance = jnp.sum(shift**2, axis=-1)
     held = mass > 0

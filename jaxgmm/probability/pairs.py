@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm.host.arrays import float_dtype
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.fitted import Fitted, as_mixture, check_same_names
 from jaxgmm.model.mixture import Mixture
@@ -42,14 +42,13 @@ def normalised(mixture: Mixture) -> Mixture:
 
 def components(p: Mixture, q: Mixture, *indices: np.ndarray) -> list[tuple[Array, Any]]:
     """Means and covariances of components by indices (n,), q's counted from K on; `Dense` if either mixture's are."""
-    dense = isinstance(p.covs, Dense) or isinstance(q.covs, Dense)
+    dense = p.covs.mixes or q.covs.mixes
 
     def factors(mixture: Mixture) -> Array:
         covs, shape = mixture.covs, mixture.means.shape
-        if isinstance(covs, Dense):
-            return jnp.broadcast_to(covs.cholesky, (*shape, shape[1]))
-        scale = jnp.broadcast_to(covs.scale, shape)
-        return scale[:, :, None] * jnp.eye(shape[1], dtype=scale.dtype)[None] if dense else scale
+        if dense:
+            return jnp.broadcast_to(as_dense(covs).cholesky, (*shape, shape[1]))
+        return jnp.broadcast_to(covs.deviations(), shape)
 
     means, stacked = jnp.concatenate([p.means, q.means]), jnp.concatenate([factors(p), factors(q)])
     return [(means[index], (Dense if dense else Diagonal)(stacked[index])) for index in indices]
@@ -66,7 +65,7 @@ def log_inner_products(p: Mixture, q: Mixture) -> list[Array]:
     n_own = p.n_components
     i, j = np.triu_indices(n_own + q.n_components)
     (mean, a), (other_mean, b) = components(p, q, i, j)
-    if isinstance(a, Dense):
+    if a.mixes:
         overlap = _log_normal(mean - other_mean, jnp.concatenate([a.cholesky, b.cholesky], axis=-1))
     else:
         scale = jnp.hypot(a.scale, b.scale)
@@ -101,7 +100,7 @@ def _log_normal_and_slopes(shift: Array, rows: Array) -> tuple[Array, Array, Arr
     inverse = factor.inverse()
     whitened = jnp.sum(inverse * shift[:, None, :], axis=-1)
     near, white_rows = drawn_in(whitened), product("kij,kjl->kil", inverse, rows)
-    value = -0.5 * (jnp.sum(near**2, axis=-1) + factor.log_det(shift.shape[-1]))
+    value = -0.5 * (jnp.sum(near**2, axis=-1) + factor.log_det())
     pull = jnp.where(near == whitened, whitened, 0.0)[:, :, None]
     push = pull * jnp.sum(pull * white_rows, axis=-2, keepdims=True) - white_rows
     return value, -jnp.sum(inverse * pull, axis=-2), product("kji,kjl->kil", inverse, push)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.centring import about, centre_of, centred
 from jaxgmm.data.rows import as_points
 from jaxgmm.host.checks import keyed
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import as_dense
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics import chunks
@@ -178,7 +178,7 @@ def _velocity(mixture: Mixture, change: Any, x: Array) -> Array:
 
 def _frame(mixture: Mixture, centre: Array) -> _Frame:
     covs = mixture.covs
-    scales = jnp.diagonal(covs.cholesky, axis1=-2, axis2=-1) if isinstance(covs, Dense) else covs.scale
+    scales = jnp.diagonal(as_dense(covs).cholesky, axis1=-2, axis2=-1) if covs.mixes else covs.deviations()
     log_scales = jnp.broadcast_to(jnp.log(scales), (covs.count, mixture.n_features))
     return _Frame(covs.inverse(), about(mixture, centre).means, log_scales, mixture.log_weights)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgmm.host.checks import as_count, as_key, keyed
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import as_dense
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.linalg import product
@@ -54,13 +54,15 @@ def _sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
 def _coloured(mixture: Mixture, labels: Array, normal: Array) -> Array:
     """L_k z for each row, computed component by component, since a factor for each row would take n·D² numbers."""
     covs = mixture.covs
-    if not isinstance(covs, Dense):
-        return normal * jnp.broadcast_to(covs.scale, (mixture.n_components, covs.scale.shape[1]))[labels]
+    if not covs.mixes:
+        scales = covs.deviations()
+        return normal * jnp.broadcast_to(scales, (mixture.n_components, scales.shape[1]))[labels]
+    factors = as_dense(covs).cholesky
     if covs.count == 1:
-        return product("nd,ed->ne", normal, covs.cholesky[0])
+        return product("nd,ed->ne", normal, factors[0])
 
     def component(coloured: Array, numbered: tuple[Array, Array]) -> tuple[Array, None]:
         k, factor = numbered
         return jnp.where((labels == k)[:, None], product("nd,ed->ne", normal, factor), coloured), None
 
-    return lax.scan(component, jnp.zeros_like(normal), (jnp.arange(covs.count), covs.cholesky))[0]
+    return lax.scan(component, jnp.zeros_like(normal), (jnp.arange(covs.count), factors))[0]

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import nearest_rotation
@@ -138,7 +137,7 @@ def squared_distances(p: Mixture, q: Mixture, there: Array) -> tuple[Array, Arra
     largest = jnp.max(jnp.where(there.reshape(-1, 1), jnp.concatenate(flat, axis=1), 0.0))
     unit = lax.stop_gradient(jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1]))
     factor, other_factor, shift = factor / unit, other_factor / unit, shift / unit
-    spread = jnp.sum((factor - other_factor) ** 2, axis=-1) if isinstance(a, Diagonal) else _bures(factor, other_factor)
+    spread = jnp.sum((factor - other_factor) ** 2, axis=-1) if not a.mixes else _bures(factor, other_factor)
     return unit, (spread + jnp.sum(shift**2, axis=-1)).reshape(there.shape)
 
 

@@ -22,10 +22,10 @@ from jax import Array
 from jaxgmm.data.intake import measure
 from jaxgmm.fitting.algorithms.em import EM, EMState
 from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
+from jaxgmm.fitting.problem import Problem
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
-from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.priors.ridge import Ridge
 
 
@@ -65,17 +65,20 @@ class Regularised:
     variances: Array
     takes_spares: ClassVar[bool] = True
 
-    def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
+    def init(self, mixture: Mixture, problem: Problem) -> tuple[EMState, Info]:
         """The state at the start, by no pass: the first step visits the start."""
-        return EM().init(mixture, Noisy(data, self.variances), penalty)
+        return EM().init(mixture, self._seen(problem))
 
     def surrogate(self, mixture: Mixture) -> Mixture:
         """The mixture with which EM visits the rows."""
         return discounted(mixture, self.variances)
 
-    def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
+    def step(self, state: EMState, problem: Problem) -> tuple[EMState, Info]:
         """The state after an E-step and an M-step: one pass."""
-        return EM().step(state, Noisy(data, self.variances), penalty)
+        return EM().step(state, self._seen(problem))
+
+    def _seen(self, problem: Problem) -> Problem:
+        return problem._replace(data=Noisy(problem.data, self.variances))
 
 
 def method_of(reg_covar: float | None, x: np.ndarray, weights: np.ndarray, family: Family) -> tuple[Algorithm, Any]:

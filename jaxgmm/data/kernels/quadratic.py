@@ -101,13 +101,13 @@ def prepare(mixture: Mixture, features: Features) -> Prepared:
         pulled, largest = diagonal * means, jnp.max(diagonal, axis=-1)
         quadratic, shared = -0.5 * diagonal, jnp.zeros((), means.dtype)
     else:
-        precision = covs.precision(n_features)
+        precision = covs.precision()
         every = jnp.broadcast_to(precision, (n_components, n_features, n_features))
         pulled, largest = jnp.sum(every * means[:, None, :], axis=-1), _largest_eigenvalue(precision)
         twice = jnp.asarray(np.where(first == second, -0.5, -1.0), means.dtype)
         quadratic = every[:, first, second] * twice[None, :]
         shared = precision[0] if features == LINEAR else jnp.zeros((), means.dtype)
-    log_det = covs.log_det(n_features) + n_features * float(np.log(2 * np.pi))
+    log_det = covs.log_det() + n_features * float(np.log(2 * np.pi))
     constant = mixture.log_weights - 0.5 * (log_det + jnp.sum(pulled * means, axis=-1))
     # A finite floor: in a product −∞ would be one multiplication by zero from NaN.
     constant = jnp.maximum(constant, -float(np.sqrt(jnp.finfo(means.dtype).max)))

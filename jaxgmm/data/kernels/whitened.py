@@ -63,7 +63,7 @@ def prepare(mixture: Mixture) -> Prepared:
         # The rows of a component that is not there lie on it: nothing of them overflows.
         there = (mixture.log_weights > -jnp.inf) | jnp.isnan(mixture.log_weights)
         inverse = jnp.where(there.reshape(-1, *[1] * (inverse.ndim - 1)), inverse, 0.0)
-    log_det = mixture.covs.log_det(mixture.n_features)
+    log_det = mixture.covs.log_det()
     level = jnp.broadcast_to(
         -0.5 * (mixture.n_features * float(np.log(2 * np.pi)) + log_det), mixture.log_weights.shape
     )

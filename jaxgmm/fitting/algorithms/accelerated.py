@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, nn
 
-from jaxgmm.fitting.algorithms.em import EM, Visit, gain_in_q, rounding_gain, unvisited
+from jaxgmm.fitting.algorithms.em import EM, Visit, divergence_from, rounding_gain, unvisited
 from jaxgmm.fitting.algorithms.protocol import Info
+from jaxgmm.fitting.problem import Problem
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.slots import choose_covariances, present
 from jaxgmm.numerics.linalg import finite, product
 
 _FLATTEST = 1e-8
@@ -85,7 +87,7 @@ class Accelerated:
     algorithm: EM = EM()
     order: int = dataclasses.field(default=8, metadata={"static": True})
 
-    def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
+    def init(self, mixture: Mixture, problem: Problem) -> tuple[AcceleratedState, Info]:
         """No pass: the first step visits the start."""
         info = unvisited(mixture.means.dtype)
         unknown, no_mass = info.objective, jnp.zeros_like(mixture.log_weights)
@@ -94,13 +96,13 @@ class Accelerated:
         lowest, safe, count = jnp.full_like(unknown, -jnp.inf), jnp.ones((), bool), jnp.zeros((), jnp.int32)
         return AcceleratedState(best, lowest, mixture, safe, empty, empty, count), info
 
-    def step(self, state: AcceleratedState, data: Any, penalty: Penalty) -> tuple[AcceleratedState, Info]:
+    def step(self, state: AcceleratedState, problem: Problem) -> tuple[AcceleratedState, Info]:
         """The state after one pass: the proposal is visited, the better mixture kept, and a new one proposed."""
-        seen, best = self.algorithm.visit(state.proposal, data, penalty), state.best
+        seen, best = self.algorithm.visit(state.proposal, problem), state.best
         begun = state.highest > -jnp.inf
         sound = finite((seen.objective, seen.mass, seen.image.means, seen.image.covs))
         # What rounding of the sum over rows makes of two equal objectives.
-        slack = 4 * float(jnp.finfo(best.objective.dtype).eps) * (jnp.abs(state.highest) + penalty.columns.mass)
+        slack = 4 * float(jnp.finfo(best.objective.dtype).eps) * (jnp.abs(state.highest) + problem.columns.mass)
         better = state.safe | (sound & (seen.objective >= state.highest + best.gain - slack))
         best, other = _choose(better, seen, best), _choose(better, best, seen)
 
@@ -108,7 +110,7 @@ class Accelerated:
         points = jnp.where(told, _append(state.points, coordinates(other.mixture)), state.points)
         residuals = jnp.where(told, _append(state.residuals, _residual(other)), state.residuals)
         count = jnp.minimum(state.count + told.astype(jnp.int32), self.order)
-        direction, slope, remaining = extrapolate(best, points, residuals, count, penalty)
+        direction, slope, remaining = extrapolate(best, points, residuals, count, problem.penalty)
         # A direction in which the model falls, or that overflows, is no proposal.
         safe = ~(begun & better & jnp.isfinite(slope) & (slope > 0))
         moved = displaced(best.mixture, direction, best.image)
@@ -161,13 +163,14 @@ def extrapolate(
 
 def complete_information(best: Visit, penalty: Penalty) -> Any:
     """The map v ↦ I_c v at the best mixture, where I_c is the Hessian of the gain in Q with respect to coordinates."""
-    mixture, mass = best.mixture, best.mass
+    mixture = best.mixture
+    masses = penalty.masses(best.mass, mixture.covs.count)
 
-    def gain(direction: Array) -> Array:
-        return gain_in_q(mixture, _displaced(mixture, direction), mass, penalty)
+    def divergence(direction: Array) -> Array:
+        return divergence_from(mixture, _displaced(mixture, direction), masses)
 
     still = jnp.zeros_like(coordinates(mixture))
-    return jax.linearize(jax.grad(gain), still)[1]
+    return jax.linearize(jax.grad(divergence), still)[1]
 
 
 def coordinates(mixture: Mixture) -> Array:
@@ -181,13 +184,9 @@ def displaced(mixture: Mixture, direction: Array, image: Mixture) -> Mixture:
     held = image.log_weights > -jnp.inf
     moved = _displaced(mixture, direction)
     log_weights = nn.log_softmax(jnp.where(held, moved.log_weights, -jnp.inf))
-
-    def keep(fresh: Array, kept: Array) -> Array:
-        there = held if fresh.shape[0] == held.shape[0] else jnp.ones((1,), bool)
-        return jnp.where(there.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, kept)
-
-    covs = jax.tree.map(keep, moved.covs, image.covs)
-    return Mixture(log_weights, keep(moved.means, image.means), covs, mixture.family)
+    means = jnp.where(held[:, None], moved.means, image.means)
+    covs = choose_covariances(present(image), moved.covs, image.covs)
+    return Mixture(log_weights, means, covs, mixture.family)
 
 
 def _displaced(mixture: Mixture, direction: Array) -> Mixture:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm.fitting.algorithms.protocol import Info
+from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.steps import maximise
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.moments import Moments
+from jaxgmm.model.priors.penalty import Masses, Penalty
 
 WINDOW = 10
 """The number of steps over which the decay of the gain is measured."""
@@ -74,25 +76,26 @@ class EM:
     takes_spares: ClassVar[bool] = True
     """A start may have components of weight 0: EM leaves them as they are."""
 
-    def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
+    def init(self, mixture: Mixture, problem: Problem) -> tuple[EMState, Info]:
         """The state at the start, by no pass: the first step visits the start."""
         info = unvisited(mixture.means.dtype)
         gains = jnp.full((WINDOW,), jnp.nan, mixture.means.dtype)
         return EMState(mixture, info.objective, mixture, gains), info
 
-    def step(self, state: EMState, data: Any, penalty: Penalty) -> tuple[EMState, Info]:
+    def step(self, state: EMState, problem: Problem) -> tuple[EMState, Info]:
         """The state after an E-step and an M-step: one pass."""
-        seen = self.visit(state.image, data, penalty)
+        seen = self.visit(state.image, problem)
         gains = jnp.concatenate([state.gains[1:], seen.gain[None]])
         state = EMState(seen.mixture, seen.log_likelihood, seen.image, gains)
         return state, Info(seen.objective, _remaining(gains), jnp.ones((), jnp.int32))
 
-    def visit(self, mixture: Mixture, data: Any, penalty: Penalty) -> Visit:
+    def visit(self, mixture: Mixture, problem: Problem) -> Visit:
         """The results of an E-step at a mixture and the M-step from there: one pass."""
-        moments, log_likelihood = data.moments(mixture, mixture.family.statistic)
-        image = maximise(moments, mixture.family, penalty, mixture)
-        gain = gain_in_q(mixture, image, moments.mass, penalty, rounding_of(mixture))
-        return Visit(mixture, moments.mass, log_likelihood, log_likelihood + penalty.log_prob(mixture), image, gain)
+        moments, log_likelihood = problem.data.moments(mixture, mixture.family.statistic)
+        image = maximise(moments, mixture.family, problem.columns, problem.penalty, mixture)
+        gain = gain_in_q(mixture, image, moments, problem.penalty, rounding_of(mixture))
+        objective = log_likelihood + problem.penalty.log_prob(mixture)
+        return Visit(mixture, moments.mass, log_likelihood, objective, image, gain)
 
 
 def unvisited(dtype: Any) -> Info:
@@ -100,19 +103,34 @@ def unvisited(dtype: Any) -> Info:
     return Info(jnp.full((), jnp.nan, dtype), jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32))
 
 
-def gain_in_q(old: Mixture, new: Mixture, mass: Array, penalty: Penalty, rounding: float = 0.0) -> Array:
+def gain_in_q(old: Mixture, new: Mixture, moments: Moments, penalty: Penalty, rounding: float = 0.0) -> Array:
     """Q(new) − Q(old), prior included, where new is the M-step's result from old's moments, ().
 
-    Σ_k N_k [log π'_k/π_k + ½‖L_k⁻¹(μ'_k − μ_k)‖²] + Σ_j (N_j + λ) KL(N(0, Σ'_j) ‖ N(0, Σ_j)), j over the
-    distinct covariances: the divergence from old to new, since the complete-data model is an
-    exponential family.
+    Σ_k N_k [log π'_k/π_k + ½‖L_k⁻¹(μ'_k − μ_k)‖²] and the family's gain in the covariances; the rows N_k and their
+    scatter include the prior's pseudo-rows.
 
     Where `rounding` is not 0, each term is reduced by what errors of that relative size contribute to it: errors in
     π_k, in μ_k relative to the standard deviations, and in Σ_k relative to those of its columns. In the coordinates
     whitened by L_k⁻¹ these errors are larger only in directions in which Σ_k is badly conditioned; gains in other
     directions, and of other components, are kept to the last digit.
     """
-    held = mass > 0
+    masses, added = penalty.added(moments, old.family.n_distinct(old.n_components))
+    of_covs = old.family.gain(old.covs, new.covs, added.mass, added.scatter, rounding)
+    return _of_weights_and_means(old, new, masses, rounding) + of_covs
+
+
+def divergence_from(old: Mixture, new: Mixture, masses: Masses) -> Array:
+    """The divergence from the complete data's density under `old` to that under `new`, ().
+
+    It is the gain in Q where the M-step from `old` led to `new` and the family's precisions form a linear space; its
+    Hessian at `old` is the expected information of the complete data, for every family.
+    """
+    of_covs = jnp.sum(masses.covariances * new.covs.divergence(old.covs))
+    return _of_weights_and_means(old, new, masses, 0.0) + of_covs
+
+
+def _of_weights_and_means(old: Mixture, new: Mixture, masses: Masses, rounding: float) -> Array:
+    held = masses.weights > 0
     log_ratio = jnp.where(held, old.log_weights, 0.0) - jnp.where(held, new.log_weights, 0.0)
     # Σ N_k (e^d − 1) = 0 for d = log π/π', which takes the first order out of −Σ N_k d.
     weights = jnp.expm1(log_ratio) - log_ratio
@@ -120,11 +138,8 @@ def gain_in_q(old: Mixture, new: Mixture, mass: Array, penalty: Penalty, roundin
     if rounding:
         weights = jnp.maximum(weights - 0.5 * rounding**2, 0.0)
         moved = jnp.maximum(moved - 0.5 * _error_of_means(old, rounding), 0.0)
-    divergence = new.covs.divergence(old.covs, new.n_features, rounding)
-    shared = divergence.shape[0] < mass.shape[0]
-    per_covariance = jnp.sum(mass, keepdims=True) if shared else mass
-    of_weights, of_means = jnp.sum(jnp.where(held, mass * weights, 0.0)), jnp.sum(mass * jnp.sum(moved, axis=-1))
-    return of_weights + of_means + jnp.sum((per_covariance + penalty.mass) * divergence)
+    of_weights = jnp.sum(jnp.where(held, masses.weights * weights, 0.0))
+    return of_weights + jnp.sum(masses.means * jnp.sum(moved, axis=-1))
 
 
 def _error_of_means(mixture: Mixture, rounding: float) -> Array:

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxgmm.fitting.algorithms.protocol import Info
+from jaxgmm.fitting.problem import Problem
 from jaxgmm.model.coordinates import Params, constrain, unconstrain
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
-from jaxgmm.model.units import Units, units_of
+from jaxgmm.model.units import units_of
 from jaxgmm.probability.likelihood import data_log_likelihood
 
 WINDOW = 10
@@ -78,19 +80,19 @@ class Gradient:
     optimizer: Any = dataclasses.field(metadata={"static": True})
     hyperparams: Mapping[str, Any] | None = None
 
-    def init(self, mixture: Mixture, data: Any, penalty: Penalty) -> tuple[GradientState, Info]:
+    def init(self, mixture: Mixture, problem: Problem) -> tuple[GradientState, Info]:
         """The state at the start, by one pass."""
-        params = unconstrain(units_of(penalty.columns, mixture.family).standardise(mixture))
+        params = unconstrain(units_of(problem.columns, mixture.family).standardise(mixture))
         optimizer = self.optimizer.init(params)
         if self.hyperparams is not None:
             optimizer = _with_hyperparams(optimizer, self.hyperparams)
-        loss, gradient = jax.value_and_grad(minus_objective(data, penalty, params.family))(params)
+        loss, gradient = jax.value_and_grad(minus_objective(problem, params.family))(params)
         losses = jnp.full((WINDOW,), jnp.nan, loss.dtype)
-        return self._report(params, optimizer, loss, gradient, losses, jnp.inf, jnp.ones((), jnp.int32), penalty)
+        return self._report(params, optimizer, loss, gradient, losses, jnp.inf, jnp.ones((), jnp.int32), problem)
 
-    def step(self, state: GradientState, data: Any, penalty: Penalty) -> tuple[GradientState, Info]:
+    def step(self, state: GradientState, problem: Problem) -> tuple[GradientState, Info]:
         """The state after one update of the optimiser; a line search takes as many passes as it needs."""
-        loss_of = minus_objective(data, penalty, state.params.family)
+        loss_of = minus_objective(problem, state.params.family)
         update = optax.with_extra_args_support(self.optimizer).update
         # Optax itself relies on implicit promotion, which the caller may have forbidden.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -115,25 +117,36 @@ class Gradient:
         tells = ~still | (steepness <= float(jnp.finfo(loss.dtype).eps))
         losses = jnp.where(tells, jnp.concatenate([state.losses[1:], loss[None]]), state.losses)
         settled = jnp.where(jnp.isnan(losses[0]), jnp.inf, jnp.max(losses) - jnp.min(losses))
-        gain = penalty.columns.mass * jnp.maximum(settled, jnp.where(still, steepness, promised))
-        return self._report(params, optimizer, loss, gradient, losses, gain, n_passes, penalty)
+        gain = problem.columns.mass * jnp.maximum(settled, jnp.where(still, steepness, promised))
+        return self._report(params, optimizer, loss, gradient, losses, gain, n_passes, problem)
 
-    def _report(self, params, optimizer, loss, gradient, losses, gain, n_passes, penalty):
-        mixture = units_of(penalty.columns, params.family).restore(constrain(params))
-        objective = -loss * penalty.columns.mass
-        log_likelihood = objective - penalty.log_prob(mixture)
+    def _report(
+        self,
+        params: Any,
+        optimizer: optax.OptState,
+        loss: Array,
+        gradient: Any,
+        losses: Array,
+        gain: ArrayLike,
+        n_passes: Array,
+        problem: Problem,
+    ) -> tuple[GradientState, Info]:
+        mixture = units_of(problem.columns, params.family).restore(constrain(params))
+        objective = -loss * problem.columns.mass
+        log_likelihood = objective - problem.penalty.log_prob(mixture)
         state = GradientState(mixture, log_likelihood, params, optimizer, loss, gradient, losses)
         gain = jnp.asarray(gain, loss.dtype)
         return state, Info(objective, gain, jnp.asarray(n_passes, jnp.int32))
 
 
-def minus_objective(data: Any, penalty: Penalty, family: Any) -> Callable[[Params], Array]:
+def minus_objective(problem: Problem, family: Family) -> Callable[[Params], Array]:
     """Minus the objective per unit weight, as a function of unconstrained coordinates in scaled columns."""
-    units: Units = units_of(penalty.columns, family)
+    units = units_of(problem.columns, family)
 
     def loss(params: Params) -> Array:
         mixture = units.restore(constrain(params))
-        return -(data_log_likelihood(mixture, data) + penalty.log_prob(mixture)) / penalty.columns.mass
+        objective = data_log_likelihood(mixture, problem.data) + problem.penalty.log_prob(mixture)
+        return -objective / problem.columns.mass
 
     return loss
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from jax import Array
 
+from jaxgmm.fitting.problem import Problem
 from jaxgmm.model.mixture import Mixture
 
 
@@ -33,10 +34,10 @@ class Algorithm(Protocol):
     takes_spares: ClassVar[bool]
     """Whether a start may have components of weight 0, which then stay as they are."""
 
-    def init(self, mixture: Mixture, data: Any, penalty: Any) -> tuple[Any, Info]:
+    def init(self, mixture: Mixture, problem: Problem) -> tuple[Any, Info]:
         """The state at a start, and its `Info`; NaN and ∞ there if no pass is made."""
         ...
 
-    def step(self, state: Any, data: Any, penalty: Any) -> tuple[Any, Info]:
+    def step(self, state: Any, problem: Problem) -> tuple[Any, Info]:
         """One iteration: the state after it, and its `Info`, whose objective is that of the new state's mixture."""
         ...

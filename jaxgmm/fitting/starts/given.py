@@ -14,6 +14,7 @@ from jaxgmm.fitting.collapse import LEAST_ROWS
 from jaxgmm.fitting.projection import project
 from jaxgmm.fitting.starts.drawn import placed_anew
 from jaxgmm.fitting.steps import labelled_mixture
+from jaxgmm.fitting.visits import whitening_of
 from jaxgmm.host.arrays import as_numbers
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import BLOCK_ROWS
@@ -98,24 +99,16 @@ def rowless(mixture: Mixture, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         x: rows, (N, D).
         weights: weights of the rows, (N,).
     """
-    n_components, n_features = mixture.means.shape
-    log_weights, means = np.asarray(mixture.log_weights, np.float64), np.asarray(mixture.means, np.float64)
-    n_rows = int(np.clip(_VALUES // (n_components * n_features), 1, BLOCK_ROWS))
-    if mixture.covs.mixes:
-        inverse = np.linalg.inv(np.asarray(mixture.covs.cholesky, np.float64))
-        log_volume = -np.log(np.diagonal(inverse, axis1=1, axis2=2)).sum(axis=1)
-    else:
-        inverse = np.broadcast_to(1 / np.asarray(mixture.covs.scale, np.float64), means.shape)
-        log_volume = -np.log(inverse).sum(axis=1)
-    mass = np.zeros(n_components)
-    for start in range(0, len(x), n_rows):
+    there, mass = np.isfinite(mixture.log_weights), np.zeros(mixture.n_components)
+    seen = whitening_of(mixture)
+    n_rows = int(np.clip(_VALUES // mixture.means.size, 1, BLOCK_ROWS))
+    for start in range(0, len(x) if there.any() else 0, n_rows):
         block, weight = x[start : start + n_rows].astype(np.float64), weights[start : start + n_rows]
-        shift = block[None, :, :] - means[:, None, :]
-        white = shift @ np.swapaxes(inverse, 1, 2) if mixture.covs.mixes else shift * inverse[:, None, :]
+        white = np.stack([seen.whiten(k, block - mean) for k, mean in enumerate(seen.means)])
         with np.errstate(over="ignore", invalid="ignore"):
-            log_joint = (log_weights - log_volume)[:, None] - 0.5 * (white**2).sum(axis=-1)
+            log_joint = (seen.log_weights - 0.5 * seen.log_det)[:, None] - 0.5 * (white**2).sum(axis=-1)
             share = np.exp(log_joint - log_joint.max(axis=0))
             share = share / share.sum(axis=0)
         # A row beyond all of them is nobody's, and a row without weight has no say.
-        mass += np.where(np.isfinite(share) & (weight > 0), share * weight, 0.0).sum(axis=1)
+        mass[there] += np.where(np.isfinite(share) & (weight > 0), share * weight, 0.0).sum(axis=1)
     return ~(mass * np.count_nonzero(weights) >= LEAST_ROWS * weights.sum())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import jax
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm.numerics.factors import inverse_lower, overflows_when_inverted
+from jaxgmm.model.covariances.protocol import Covariances
+from jaxgmm.numerics.factors import cholesky, inverse_lower, overflows_when_inverted
 from jaxgmm.numerics.linalg import excess, product
 
 
@@ -33,6 +35,11 @@ class Dense:
     def count(self) -> int:
         """Number of distinct covariances held."""
         return self.cholesky.shape[-3]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns D."""
+        return self.cholesky.shape[-1]
 
     def solve(self, vectors: Array) -> Array:
         """L_k⁻¹ v_k for vectors (K, D)."""
@@ -62,7 +69,7 @@ class Dense:
         offsets = jnp.sum(inverse * means[:, None, :], axis=-1)
         return whitened - offsets[:, :, None]
 
-    def log_det(self, n_features: int) -> Array:
+    def log_det(self) -> Array:
         """log|Σ|, (K,) or (1,)."""
         return 2 * jnp.sum(jnp.log(jnp.diagonal(self.cholesky, axis1=-2, axis2=-1)), axis=-1)
 
@@ -70,11 +77,11 @@ class Dense:
         """Standard deviations of the columns, (K, D) or (1, D); of NumPy factors in NumPy."""
         return (self.cholesky**2).sum(axis=-1) ** 0.5
 
-    def dense(self, n_features: int) -> Array:
+    def dense(self) -> Array:
         """Σ, (K, D, D) or (1, D, D)."""
         return product("...ij,...kj->...ik", self.cholesky, self.cholesky)
 
-    def precision(self, n_features: int) -> Array:
+    def precision(self) -> Array:
         """Σ⁻¹, (K, D, D) or (1, D, D)."""
         inverse = inverse_lower(self.cholesky)
         return product("...ji,...jk->...ik", inverse, inverse)
@@ -100,7 +107,7 @@ class Dense:
         """Variances of L⁻¹v for v of independent coordinates of standard deviations d: Σ_j (L⁻¹)_ij² d_j², (K, D)."""
         return jnp.sum((inverse_lower(self.cholesky) * deviations[:, None, :]) ** 2, axis=-1)
 
-    def divergence(self, other: Dense, n_features: int, rounding: float = 0.0) -> Array:
+    def divergence(self, other: Dense, rounding: float = 0.0) -> Array:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), (K,) or (1,).
 
         With T = L_other⁻¹ L: Σ_{i>j} ½T_ij² + Σ_i ½(T_ii² − 1 − 2 log T_ii), free of cancellation. Left out of each
@@ -114,19 +121,39 @@ class Dense:
             on = jnp.maximum(on - 0.25 * error**2, 0.0)
         return jnp.sum(below, axis=(-2, -1)) + jnp.sum(on, axis=-1)
 
-    def curvatures(self, n_features: int) -> np.ndarray:
+    def curvatures(self) -> np.ndarray:
         """Second derivatives of `divergence` along each coordinate of `displaced`, none of them mixed, (C,)."""
-        return np.concatenate([np.full(n_features, 2.0), np.ones(n_features * (n_features - 1) // 2)])
+        n_below = self.n_features * (self.n_features - 1) // 2
+        return np.concatenate([np.full(self.n_features, 2.0), np.ones(n_below)])
 
-    def displaced(self, steps: Array, n_features: int) -> Dense:
+    def displaced(self, steps: Array) -> Dense:
         """L (exp(diagonal) + below), for steps (n, C): D logs of a diagonal, then the rows below it."""
+        n_features = self.n_features
         below, on = np.tril_indices(n_features, -1), np.arange(n_features)
         factor = jnp.zeros_like(self.cholesky).at[:, on, on].set(jnp.exp(steps[:, :n_features]))
         factor = factor.at[:, below[0], below[1]].set(steps[:, n_features:])
         return Dense(product("kij,kjl->kil", self.cholesky, factor))
 
+    def steps_to(self, other: Dense) -> Array:
+        """With T = L⁻¹ L_other: the logs of T's diagonal, then the rows below it, (n, C)."""
+        ratio = product("kij,kjl->kil", inverse_lower(self.cholesky), other.cholesky)
+        below = np.tril_indices(self.n_features, -1)
+        diagonal = jnp.diagonal(ratio, axis1=-2, axis2=-1)
+        return jnp.concatenate([jnp.log(diagonal), ratio[:, below[0], below[1]]], axis=-1)
+
     @staticmethod
-    def slopes(whitened: Array, n_features: int) -> Array:
+    def slopes(whitened: Array) -> Array:
         """Derivatives of log N(x; μ_k, Σ_k) along `displaced`, (K, C, ·), from y (K, D, ·): y_i² − 1, then y_i y_j."""
-        below = np.tril_indices(n_features, -1)
+        below = np.tril_indices(whitened.shape[1], -1)
         return jnp.concatenate([whitened**2 - 1, whitened[:, below[0]] * whitened[:, below[1]]], axis=1)
+
+
+@functools.singledispatch
+def as_dense(covs: Covariances) -> Dense:
+    """The same covariances as Cholesky factors, of any representation: where nothing better is known, all work so."""
+    return Dense(cholesky(covs.dense()))
+
+
+@as_dense.register
+def _(covs: Dense) -> Dense:
+    return covs

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from jax import Array
 
 
 class Covariances(Protocol):
-    """K covariances, or one that all components share, held as factors.
+    """K covariances, or one that all components share, held as factors: a pytree of arrays.
 
     `solve` and `colour` apply L⁻¹ and L, where Σ = L Lᵀ; `mixes` says whether L mixes columns.
     """
 
-    @property
-    def mixes(self) -> bool:
-        """Whether L mixes columns: then whitened scatter is dense."""
-        ...
+    mixes: ClassVar[bool]
+    """Whether L mixes columns: then whitened scatter is dense. Where not, L is diagonal, and `deviations` are L."""
 
     @property
     def count(self) -> int:
         """Number of distinct covariances held: K, or 1 that all components share."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns D."""
         ...
 
     def solve(self, vectors: Array) -> Array:
@@ -44,7 +47,7 @@ class Covariances(Protocol):
         """L_k⁻¹ (x − μ_k) for columns x (D, C): (K, D, C). Its squares sum to the Mahalanobis distance."""
         ...
 
-    def log_det(self, n_features: int) -> Array:
+    def log_det(self) -> Array:
         """Log|Σ|, (K,) or (1,)."""
         ...
 
@@ -52,19 +55,19 @@ class Covariances(Protocol):
         """Standard deviations of the columns: the roots of the diagonal of `dense`."""
         ...
 
-    def dense(self, n_features: int) -> Array:
+    def dense(self) -> Array:
         """Σ = L Lᵀ, (K, D, D) or (1, D, D)."""
         ...
 
-    def precision(self, n_features: int) -> Array:
+    def precision(self) -> Array:
         """Σ⁻¹, (K, D, D) or (1, D, D)."""
         ...
 
-    def rescale(self, factors: Array) -> Any:
+    def rescale(self, factors: Array) -> Self:
         """The covariances after column j is multiplied by factors[j] > 0, (D,)."""
         ...
 
-    def reordered(self, order: Array) -> Any:
+    def reordered(self, order: Array) -> Self:
         """The covariances with that of component order[k] in place k; a shared one stays."""
         ...
 
@@ -76,21 +79,25 @@ class Covariances(Protocol):
         """Variances of L⁻¹v, (K, D), for v of independent coordinates of given standard deviations."""
         ...
 
-    def divergence(self, other: Any, n_features: int, rounding: float = 0.0) -> Array:
+    def divergence(self, other: Self, rounding: float = 0.0) -> Array:
         """Kullback–Leibler divergence from N(0, other) to N(0, self), never negative, (K,) or (1,).
 
         What errors of the relative size `rounding` make of each of its terms is left out.
         """
         ...
 
-    def curvatures(self, n_features: int) -> np.ndarray:
+    def curvatures(self) -> np.ndarray:
         """Second derivatives of `divergence` along each coordinate of `displaced`, at no displacement, (C,)."""
         ...
 
-    def displaced(self, steps: Array, n_features: int) -> Any:
+    def displaced(self, steps: Array) -> Self:
         """The covariances moved by steps (n, C) along C coordinates that make `divergence` a sum of squares near 0."""
         ...
 
-    def slopes(self, whitened: Array, n_features: int) -> Array:
+    def steps_to(self, other: Self) -> Array:
+        """The steps by which `displaced` comes to other covariances, (n, C)."""
+        ...
+
+    def slopes(self, whitened: Array) -> Array:
         """Derivatives of log N(x; μ_k, Σ_k) along `displaced`, (K, C, ·), from whitened residuals y (K, D, ·)."""
         ...

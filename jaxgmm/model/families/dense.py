@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxgmm.model.covariances.dense import Dense
+from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.protocol import Covariances
+from jaxgmm.model.families.charts import FactorChart, factor_chart
 from jaxgmm.model.moments import DENSE, POOLED, Statistic
-from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.numerics.factors import asymmetric, cholesky, inverse_lower, safe_cholesky
 
 
@@ -22,24 +23,33 @@ class DenseFamily:
     name: str
     statistic: Statistic
     scales_columns: bool = True
+    closed: bool = True
 
     @property
     def shared(self) -> bool:
         """Whether all components share one covariance."""
         return self.statistic == POOLED
 
-    def update(self, mass: Array, scatter: Array, penalty: Penalty, n_features: int) -> Dense:
-        """Σ_k = (S_k + Q) / (N_k + λ); shared: (Σ_k S_k + Q) / (N + λ)."""
-        mass = jnp.sum(mass, keepdims=True) if self.shared else mass
-        divisor = mass + penalty.mass
-        divisor = jnp.where(divisor > 0, divisor, 1.0)[:, None, None]
-        prior = jnp.diag(penalty.scatter)[None]
-        return Dense(safe_cholesky((scatter + prior) / divisor, penalty.columns.resolution()))
+    def n_distinct(self, n_components: int) -> int:
+        """K, or 1 where shared."""
+        return 1 if self.shared else n_components
+
+    def update(self, mass: Array, scatter: Array, floor: Array, previous: Covariances | None) -> Dense:
+        """Σ_j = S_j / N_j."""
+        divisor = jnp.where(mass > 0, mass, 1.0)[:, None, None]
+        return Dense(safe_cholesky(scatter / divisor, floor))
+
+    def gain(self, old: Covariances, new: Covariances, mass: Array, scatter: Array, rounding: float = 0.0) -> Array:
+        """Σ_j N_j KL(N(0, new) ‖ N(0, old))."""
+        return jnp.sum(mass * new.divergence(old, rounding))
+
+    def chart(self, covs: Covariances, mass: Array, scatter: Callable[[], Array]) -> FactorChart:
+        """The factors' own coordinates."""
+        return factor_chart(covs, mass)
 
     def pack(self, covs: Covariances) -> Array:
         """Log-Cholesky coordinates, (n, D(D+1)/2): log-diagonal, then the rows below it."""
-        assert isinstance(covs, Dense)
-        factors = covs.cholesky
+        factors = as_dense(covs).cholesky
         below = np.tril_indices(factors.shape[-1], -1)
         log_diagonal = jnp.log(jnp.diagonal(factors, axis1=-2, axis2=-1))
         return jnp.concatenate([log_diagonal, factors[:, below[0], below[1]]], axis=-1)
@@ -70,11 +80,11 @@ class DenseFamily:
         """Shape of the factors that `Dense` holds: (K, D, D), or (1, D, D) where shared."""
         return (1 if self.shared else n_components, n_features, n_features)
 
-    def from_array(self, covariances: Array) -> Dense:
+    def from_array(self, covariances: Array, n_features: int) -> Dense:
         """From covariances as scikit-learn holds them; NaN where not symmetric or not positive definite."""
         return Dense(cholesky(self._symmetric(covariances)))
 
-    def from_scale_tril(self, factors: Array) -> Dense:
+    def from_scale_tril(self, factors: Array, n_features: int) -> Dense:
         """From lower triangular L with Σ = L Lᵀ, in the shape of covariances; NaN for any other matrix."""
         matrices = factors[None] if self.shared else factors
         diagonal = jnp.diagonal(matrices, axis1=-2, axis2=-1)
@@ -82,7 +92,7 @@ class DenseFamily:
         sound = lower & jnp.all(jnp.isfinite(matrices), axis=(-2, -1))
         return Dense(jnp.where(sound[:, None, None], jnp.tril(matrices), jnp.nan))
 
-    def from_precisions(self, precisions: Array) -> Dense:
+    def from_precisions(self, precisions: Array, n_features: int) -> Dense:
         """From Σ⁻¹, in the shape of covariances; NaN where not symmetric or not positive definite.
 
         With rows and columns in reverse, the lower factor of Σ⁻¹ is an upper U with Σ⁻¹ = U Uᵀ, and L = U⁻ᵀ: no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,8 @@ from jax import Array
 
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.covariances.protocol import Covariances
+from jaxgmm.model.families.charts import FactorChart, factor_chart
 from jaxgmm.model.moments import DIAGONAL, SCALAR, Statistic
-from jaxgmm.model.priors.penalty import Penalty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,27 +22,35 @@ class DiagonalFamily:
     name: str
     statistic: Statistic
     scales_columns: bool
+    closed: bool = True
 
-    def update(self, mass: Array, scatter: Array, penalty: Penalty, n_features: int) -> Diagonal:
-        """σ²_kj = (S_kj + Q_j) / (N_k + λ); one variance: (S_k + tr Q) / (D (N_k + λ))."""
-        divisor = mass + penalty.mass
-        divisor = jnp.where(divisor > 0, divisor, 1.0)[:, None]
-        resolution = penalty.columns.resolution()[None, :]
+    def n_distinct(self, n_components: int) -> int:
+        """K."""
+        return n_components
+
+    def update(self, mass: Array, scatter: Array, floor: Array, previous: Covariances | None) -> Diagonal:
+        """σ²_kj = S_kj / N_k; one variance: S_k / (D N_k)."""
+        divisor, n_features = jnp.where(mass > 0, mass, 1.0)[:, None], floor.shape[0]
         if self.statistic == SCALAR:
-            variance = (scatter[:, None] + jnp.sum(penalty.scatter)) / (n_features * divisor)
-            resolution = jnp.max(resolution, axis=-1, keepdims=True)
-        else:
-            variance = (scatter + penalty.scatter[None, :]) / divisor
-        return Diagonal(jnp.sqrt(jnp.maximum(variance, resolution)))
+            variance = scatter[:, None] / (n_features * divisor)
+            return self._covariances(jnp.sqrt(jnp.maximum(variance, jnp.max(floor))), n_features)
+        return self._covariances(jnp.sqrt(jnp.maximum(scatter / divisor, floor[None, :])), n_features)
+
+    def gain(self, old: Covariances, new: Covariances, mass: Array, scatter: Array, rounding: float = 0.0) -> Array:
+        """Σ_k N_k KL(N(0, new) ‖ N(0, old))."""
+        return jnp.sum(mass * new.divergence(old, rounding))
+
+    def chart(self, covs: Covariances, mass: Array, scatter: Callable[[], Array]) -> FactorChart:
+        """The scales' own coordinates."""
+        return factor_chart(covs, mass)
 
     def pack(self, covs: Covariances) -> Array:
         """Log standard deviations, (K, D) or (K, 1)."""
-        assert isinstance(covs, Diagonal)
-        return jnp.log(covs.scale)
+        return jnp.log(covs.deviations())
 
     def unpack(self, coordinates: Array, n_features: int) -> Diagonal:
         """The inverse of `pack`."""
-        return Diagonal(jnp.exp(coordinates))
+        return self._covariances(jnp.exp(coordinates), n_features)
 
     def log_det_jacobian(self, coordinates: Array, n_features: int) -> Array:
         """log|∂σ²/∂log σ| = Σ log 2σ², ()."""
@@ -59,17 +68,20 @@ class DiagonalFamily:
         """Shape of the scales that `Diagonal` holds: (K, D), or (K, 1) where the columns share one."""
         return (n_components, 1 if self.statistic == SCALAR else n_features)
 
-    def from_array(self, covariances: Array) -> Diagonal:
+    def from_array(self, covariances: Array, n_features: int) -> Diagonal:
         """From variances as scikit-learn holds them; NaN where not positive and finite."""
-        return Diagonal(jnp.sqrt(self._positive(covariances)))
+        return self._covariances(jnp.sqrt(self._positive(covariances)), n_features)
 
-    def from_scale_tril(self, factors: Array) -> Diagonal:
+    def from_scale_tril(self, factors: Array, n_features: int) -> Diagonal:
         """From standard deviations, in the shape of variances; NaN where not positive and finite."""
-        return Diagonal(self._positive(factors))
+        return self._covariances(self._positive(factors), n_features)
 
-    def from_precisions(self, precisions: Array) -> Diagonal:
+    def from_precisions(self, precisions: Array, n_features: int) -> Diagonal:
         """From 1/σ², in the shape of variances; NaN where not positive and finite."""
-        return Diagonal(1 / jnp.sqrt(self._positive(precisions)))
+        return self._covariances(1 / jnp.sqrt(self._positive(precisions)), n_features)
+
+    def _covariances(self, scale: Array, n_features: int) -> Diagonal:
+        return Diagonal(scale, n_features if self.statistic == SCALAR else None)
 
     def _positive(self, values: Array) -> Array:
         values = values[:, None] if self.statistic == SCALAR else values

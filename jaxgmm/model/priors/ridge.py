@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxgmm.model.columns import Columns
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import Moments, distinct, statistic_of
+from jaxgmm.model.priors.penalty import Masses, Penalty, Prior
 
 
 @jax.tree_util.register_dataclass
@@ -54,14 +57,58 @@ class Ridge:
     def prepare(self, columns: Columns) -> Penalty:
         """The penalty of this prior for data with given columns."""
         mass = self.settle(columns.mean.dtype).strength * columns.mass
-        return Penalty(mass, mass * columns.unit(), columns, jnp.asarray(self.floor_is_fine))
+        return PseudoRows(mass, mass * columns.unit(), jnp.asarray(self.floor_is_fine))
 
 
-def settle(prior: Any, dtype: Any) -> Any:
+class PseudoRows(NamedTuple):
+    """Pseudo-rows without a place: every distinct covariance sees them, no weight and no mean does.
+
+    log prior(θ) = −½ Σ_j [tr(Q Σ_j⁻¹) + λ log|Σ_j|] over the distinct covariances Σ_j of components that
+    are there, with weights above 0.
+
+    Attributes:
+        mass: λ, the number of pseudo-rows, ().
+        scatter: diagonal of Q, (D,).
+        floor_is_fine: whether a covariance may rest on the prior's, ().
+    """
+
+    mass: Array
+    scatter: Array
+    floor_is_fine: Any = False
+
+    def masses(self, mass: Array, n_distinct: int) -> Masses:
+        """N_k for weights and means, N_j + λ for covariances."""
+        per_covariance = jnp.sum(mass, keepdims=True) if n_distinct < mass.shape[0] else mass
+        return Masses(mass, mass, per_covariance + self.mass)
+
+    def added(self, moments: Moments, n_distinct: int) -> tuple[Masses, Moments]:
+        """Moments of the distinct covariances, S_j + Q of N_j + λ rows; means as they are."""
+        masses, scatter = self.masses(moments.mass, n_distinct), distinct(moments, n_distinct)
+        of_rows = statistic_of(moments).of_diagonal(self.scatter[None, :])
+        return masses, Moments(masses.covariances, moments.mean, scatter + of_rows)
+
+    def with_rows(self, mass: Array, scatter: Array) -> PseudoRows:
+        """λ and Q with more pseudo-rows."""
+        return self._replace(mass=self.mass + mass, scatter=self.scatter + scatter)
+
+    def floor(self, mass: Array) -> Array:
+        """The share of V that is left to covariances of such masses, λ / (N_k + λ), where their rows do not spread."""
+        return self.mass / jnp.where(mass > 0, mass + self.mass, 1.0)
+
+    def log_prob(self, mixture: Mixture) -> Array:
+        """Log prior(θ), ()."""
+        terms = self.mass * mixture.covs.log_det()
+        terms = terms + mixture.covs.trace_solve(self.scatter[None, :])
+        if mixture.covs.count == mixture.n_components:
+            terms = jnp.where(mixture.log_weights > -jnp.inf, terms, 0.0)
+        return -0.5 * jnp.sum(terms)
+
+
+def settle(prior: Prior | None, dtype: Any) -> Prior:
     """A prior ready to be traced; None, maximum likelihood, is `Ridge` of strength 0."""
     return (Ridge(0.0) if prior is None else prior).settle(dtype)
 
 
-def prepare(prior: Any, columns: Columns) -> Penalty:
+def prepare(prior: Prior | None, columns: Columns) -> Penalty:
     """The penalty of a prior, or of None."""
     return settle(prior, columns.mean.dtype).prepare(columns)
