@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +21,6 @@ from sklearn.mixture import GaussianMixture
 import jaxgmm
 from experiments import datasets, figures
 from experiments.datasets import Dataset
-from jaxgmm.fitting.algorithms.gradient import minus_objective
-from jaxgmm.fitting.loop import advance, begin
-from jaxgmm.model.priors.ridge import prepare
-from jaxgmm.model.units import units_of
 
 N_STARTS = 6
 MAX_ITER = 3000
@@ -183,36 +178,36 @@ def difference(a: jaxgmm.Mixture, b: jaxgmm.Mixture, x: np.ndarray) -> float:
 
 
 @jax.jit
-def gradient(mixture: jaxgmm.Mixture, x: jax.Array, prior: Any) -> jax.Array:
+def gradient(mixture: jaxgmm.Mixture, x: jax.Array, prior: jaxgmm.Ridge) -> jax.Array:
     """Largest entry of the objective's gradient per row, in unconstrained coordinates of scaled columns."""
-    rows = jaxgmm.Rows(x, jnp.ones(x.shape[0]))
-    penalty = prepare(prior, rows.columns())
-    params = jaxgmm.unconstrain(units_of(penalty.columns, mixture.family).standardise(mixture))
-    leaves = jax.tree.leaves(jax.grad(minus_objective(rows, penalty, mixture.family))(params))
-    return jnp.max(jnp.array([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    mean, scale = jnp.mean(x, axis=0), jnp.std(x, axis=0)
+    rows = (x - mean[None, :]) / scale[None, :]
+
+    def per_row(params: jaxgmm.Params) -> jax.Array:
+        mixture = jaxgmm.constrain(params)
+        spread = jnp.trace(mixture.precisions, axis1=1, axis2=2) + jnp.linalg.slogdet(mixture.covariances)[1]
+        return jaxgmm.score(mixture, rows) - 0.5 * prior.strength * jnp.sum(spread)
+
+    slopes = jax.grad(per_row)(jaxgmm.unconstrain(jaxgmm.affine(mixture, 1 / scale, -mean / scale)))
+    return jnp.max(jnp.array([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(slopes)]))
 
 
 def trace(start: jaxgmm.Mixture, x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Gap to the best objective, passes and seconds after each step, by algorithm; no prior, one start."""
-    rows = jaxgmm.Rows(jnp.asarray(x), jnp.ones(len(x)))
-    penalty = jax.jit(lambda rows: prepare(None, rows.columns()))(rows)
+    """Gap to the best objective, and passes and seconds up to it, by algorithm; no prior, one start.
+
+    Passes and seconds are the averages of an iteration times the iterations.
+    """
     found = {}
     for name, algorithm in ALGORITHMS.items():
         n_steps = {"EM": 400, "L-BFGS": 100, "Adam": 400}[name]
-        step: Callable[..., Any] = jax.jit(functools.partial(advance, n_steps=1))
-        climb = jax.jit(begin, static_argnums=4)(algorithm, start, rows, penalty, MAX_ITER)
-        jax.block_until_ready(step(algorithm, climb, rows, penalty, TOL))
-        objectives: list[float] = []
-        passes: list[int] = []
-        seconds: list[float] = []
+        climb = jax.jit(functools.partial(jaxgmm.run, algorithm, max_iter=n_steps, tol=0.0))
+        jax.block_until_ready(climb(start, x))
         began = time.perf_counter()
-        for _ in range(n_steps):
-            climb = jax.block_until_ready(step(algorithm, climb, rows, penalty, 0.0))
-            objectives.append(float(climb.info.objective))
-            passes.append(int(climb.n_passes))
-            seconds.append(time.perf_counter() - began)
-        found[name] = (np.array(objectives), np.array(passes), np.array(seconds))
-    best = max(objectives.max() for objectives, _, _ in found.values())
+        result = jax.block_until_ready(climb(start, x))
+        share = np.arange(1, n_steps + 1) / n_steps
+        seconds = share * (time.perf_counter() - began)
+        found[name] = (np.asarray(result.history), share * float(result.n_passes), seconds)
+    best = max(np.nanmax(objectives) for objectives, _, _ in found.values())
     return {name: ((best - o) / len(x), p, s) for name, (o, p, s) in found.items()}
 
 

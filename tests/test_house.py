@@ -79,6 +79,17 @@ def test_imports_go_down_only():
     graphlib.TopologicalSorter(within).prepare()
 
 
+def test_no_room_asks_which_member_of_an_open_axis_it_holds():
+    """Kinds of data are told apart in data/ alone, representations of covariances in no place."""
+    closed = {"Rows": {"data"}, "Dense": set(), "Diagonal": set(), "Ridge": set(), "FactorChart": set()}
+    for room, path in rooms().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+                for name in asked & set(closed):
+                    assert room.partition("/")[0] in closed[name], f"{room} asks for {name}"
+
+
 def test_a_wing_says_what_it_is_for():
     for path in ROOT.glob("*/__init__.py"):
         if path.parent.name in WINGS[:7]:

@@ -122,14 +122,14 @@ def test_progress_is_shown_where_asked(x, capsys):
 
 
 def test_an_interruption_goes_through_and_leaves_the_best_so_far(x, monkeypatch):
-    climb = jaxgmm.sklearn.climbs.fit_table
+    climb = jaxgmm.sklearn.climbs.fit_given
     calls = []
 
     def interrupted(*arguments, **options):
         calls.append(1)
         return climb(*arguments, **options)._replace(status=Status.INTERRUPTED)
 
-    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit_table", interrupted)
+    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit_given", interrupted)
     model = GaussianMixture(3, random_state=0, n_init=3, weights_init=np.ones(3) / 3)
     with pytest.raises(KeyboardInterrupt):
         model.fit(x)
@@ -150,9 +150,9 @@ def test_a_collapse_is_told_once_and_a_dead_component_comes_back(x):
 
 
 def test_a_fit_that_failed_says_so(x, monkeypatch):
-    climb = jaxgmm.sklearn.climbs.fit_table
+    climb = jaxgmm.sklearn.climbs.fit_given
     failed = lambda *arguments, **options: climb(*arguments, **options)._replace(status=Status.NONFINITE)  # noqa: E731
-    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit_table", failed)
+    monkeypatch.setattr(jaxgmm.sklearn.climbs, "fit_given", failed)
     with pytest.raises(ValueError, match="every start ended in NaN"):
         GaussianMixture(3, random_state=0).fit(x)
 

@@ -1,151 +1,88 @@
-"""Intake: rows are measured and scaled on the host in float64, block by block, before any float32 arithmetic."""
+"""Intake: whatever `fit` is given, as data in the fit's units, with the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from jaxgmm.host.arrays import Names, column_label
-from jaxgmm.host.checks import BLOCK_ROWS, check_finite
-from jaxgmm.host.weights import as_weights, check_enough_rows
+from jaxgmm.data.protocol import FIT, Data, check_no_weights, is_data, require
+from jaxgmm.data.rows import Rows
+from jaxgmm.data.scaling import bucket, standardise, weigh
+from jaxgmm.host.arrays import Names, Table, as_table, float_dtype
+from jaxgmm.host.weights import check_enough_rows
 from jaxgmm.model.families.protocol import Family
-from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units
 
-_ROUNDING = 1e-3
-"""The largest rounding error allowed in a column's mean, half the spacing of floats there, in standard deviations."""
+
+class Intake(NamedTuple):
+    """Data in the fit's units, and what leads back to the user's.
+
+    Attributes:
+        data: the data; rows of weight 0 may fill them up to a size that programs share.
+        units: of the columns.
+        weight_unit: the user's weight that counts as 1.
+        weight: Σw, in the user's weights.
+        n_counted: number of rows of positive weight.
+        n_given: number of rows that the user gave; those of `data` beyond are filled up.
+        dtype: of the result.
+        names: of the columns, where x has them.
+    """
+
+    data: Data
+    units: Units
+    weight_unit: float
+    weight: float
+    n_counted: int
+    n_given: int
+    dtype: Any
+    names: Names | None
 
 
-def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, names: Names | None = None) -> Units:
-    """The units of the columns: their weighted means and standard deviations, in float64, and 1 for a constant column.
+@functools.singledispatch
+def intake(x: Any, sample_weight: Any, n_components: int, family: Family) -> Intake:
+    """What a fit is made of: rows scaled in float64, any other `Data` in the units that they come in.
 
-    Where the family does not allow columns to be scaled apart, all have one common scale.
+    Args:
+        x: an array, a table of numbers, `Rows`, or any other `Data`.
+        sample_weight: of rows, (N,); None for data, which hold their own.
+        n_components: K, no more than the rows that count.
+        family: whose covariances are fitted: it decides whether columns are scaled apart.
 
     Raises:
-        ValueError: if a column's mean or variance cannot be represented in `dtype`.
+        TypeError: if x or the weights hold no real numbers, or the data lack what a fit needs.
+        ValueError: if the weights are bad, a row that counts is not finite, too few of them are, or a column cannot be
+            represented in x's dtype.
     """
-    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
-    reach, total, shift = np.zeros(x.shape[1]), 0.0, np.zeros(x.shape[1])
-    for rows, _ in _blocks(x, weights, origin):
-        reach = np.maximum(reach, np.abs(rows).max(axis=0))
-    unit = np.where(reach > 0, reach, 1.0)
-    for rows, weight in _blocks(x, weights, origin):
-        total, shift = total + weight.sum(), shift + weight @ (rows / unit)
-    shift = shift / total
-    square = np.zeros(x.shape[1])
-    for rows, weight in _blocks(x, weights, origin):
-        square += weight @ (rows / unit - shift) ** 2
-    deviation = unit * np.sqrt(square / total)
-    mean = origin + unit * shift
-    constant = reach == 0
-    _check_columns(mean, deviation, constant, dtype, names)
-    if family.scales_columns:
-        scale = np.where(constant, 1.0, deviation)
-    else:
-        largest = deviation.max()
-        common = largest * np.sqrt(np.mean((deviation / largest) ** 2)) if largest > 0 else 1.0
-        scale = np.full(x.shape[1], common)
-    return Units(mean, scale)  # pyright: ignore[reportArgumentType]
+    if not is_data(x):
+        return intake(as_table(x), sample_weight, n_components, family)
+    require(x, *FIT)
+    check_no_weights(sample_weight)
+    columns = jax.device_get(x.columns())
+    dtype, n_counted, n_features = columns.mean.dtype, int(columns.count), x.n_features
+    check_enough_rows(np.ones(n_counted), n_components)
+    own = Units(np.zeros(n_features), np.ones(n_features))  # pyright: ignore[reportArgumentType]
+    return Intake(x, own, 1.0, float(columns.mass), n_counted, n_counted, dtype, None)
 
 
-def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Whether each column has the same value in all rows of positive weight, (D,)."""
-    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
-    return np.all([(rows == 0).all(axis=0) for rows, _ in _blocks(x, weights, origin)], axis=0)
+@intake.register
+def _(x: Table, sample_weight: Any, n_components: int, family: Family) -> Intake:
+    rows, names = x
+    dtype = float_dtype(rows)
+    weights, units = weigh(rows, sample_weight, n_components, family, dtype, names)
+    n_counted = int(np.count_nonzero(weights))
+    # Weights of average 1 keep float32 away from its limits.
+    weight_unit = float(weights.sum() / n_counted)
+    n_rows = bucket(len(rows))
+    padded = np.zeros(n_rows, dtype)
+    padded[: len(rows)] = weights / weight_unit
+    data = Rows(jax.device_put(standardise(rows, weights, units, dtype, n_rows)), jax.device_put(padded))
+    return Intake(data, units, weight_unit, float(weights.sum()), n_counted, len(rows), dtype, names)
 
 
-def weigh(
-    x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: Any, names: Names | None = None
-) -> tuple[np.ndarray, Units]:
-    """The weights of the rows as an array (N,), and the units of the columns, checked for a fit of `n_components`.
-
-    Raises:
-        TypeError: if the weights hold no real numbers.
-        ValueError: if weights are invalid, a row of positive weight is not finite, there are fewer such rows than
-            components, or a column cannot be represented in `dtype`.
-    """
-    weights = as_weights(sample_weight, len(x))
-    check_finite(x, weights, names)
-    check_enough_rows(weights, n_components)
-    return weights, measure(x, weights, family, dtype, names)
-
-
-def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_rows: int) -> np.ndarray:
-    """Rows in the fit's units, (n_rows, D); 0 for rows of weight 0, and for those added to make `n_rows`."""
-    z = _aligned((n_rows, x.shape[1]), dtype)
-    z[len(x) :] = 0
-    for start in range(0, len(x), BLOCK_ROWS):
-        rows = slice(start, min(start + BLOCK_ROWS, len(x)))
-        with np.errstate(all="ignore"):
-            scaled = (x[rows].astype(np.float64) - units.shift) / units.scale
-        z[rows] = np.where((weights[rows] > 0)[:, None], scaled, 0.0)
-    return z
-
-
-def _aligned(shape: tuple[int, int], dtype: Any) -> np.ndarray:
-    """An empty array that begins at a multiple of 64 bytes, so that JAX takes it over without a copy."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    buffer = np.empty(size + 64, np.uint8)
-    offset = -buffer.ctypes.data % 64
-    return buffer[offset : offset + size].view(dtype).reshape(shape)
-
-
-def bucket(n_rows: int, least: int = 16) -> int:
-    """The number of rows rounded up to one of sixteen sizes to an octave, in steps of at least `least`.
-
-    Data that grow by a few rows then need no new program, at the price of a sixteenth more rows at most.
-    """
-    step = max(least, 1 << max(0, n_rows.bit_length() - 5))
-    return -(-n_rows // step) * step
-
-
-def check_representable(mixture: Mixture, dtype: Any, names: Names | None = None) -> None:
-    """Raise unless a mixture on the host, in the user's units, can be represented in a dtype.
-
-    Raises:
-        ValueError: if it cannot; the message names the column and the remedy.
-    """
-    deviations = mixture.covs.deviations()
-    for mean, deviation in zip(mixture.means, np.broadcast_to(deviations, mixture.means.shape), strict=True):
-        _check_columns(np.asarray(mean), deviation, np.zeros(len(deviation), bool), dtype, names)
-
-
-def _check_columns(
-    mean: np.ndarray, deviation: np.ndarray, constant: np.ndarray, dtype: Any, names: Names | None
-) -> None:
-    info = jnp.finfo(dtype)
-    name = np.dtype(dtype).name
-    wider = " or enable jax_enable_x64 and pass float64" if name == "float32" else ""
-    with np.errstate(all="ignore"):
-        variance = deviation**2
-    for column in np.flatnonzero(~constant):
-        label = column_label(int(column), names)
-        if not variance[column] < float(info.max) or not abs(mean[column]) < float(info.max):
-            raise ValueError(
-                f"{label} of x has standard deviation {deviation[column]:.3g} and mean {mean[column]:.3g}, "
-                f"which overflow when squared in {name}: divide the column by its scale first{wider}"
-            )
-        if variance[column] < float(info.tiny):
-            raise ValueError(
-                f"{label} of x has standard deviation {deviation[column]:.3g}, which underflows when "
-                f"squared in {name}: multiply the column by a scale first{wider}"
-            )
-        rounding = 0.5 * float(np.spacing(np.asarray(abs(mean[column]), dtype)))
-        if rounding > _ROUNDING * deviation[column]:
-            raise ValueError(
-                f"{label} of x has mean {mean[column]:.6g} but a spread of {deviation[column]:.3g}, too fine "
-                f"for {name} at that distance from 0: subtract an offset from the column first{wider}"
-            )
-
-
-def _blocks(x: np.ndarray, weights: np.ndarray, origin: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows less an origin in float64, 0 for those of weight 0, and their weights, block by block."""
-    for start in range(0, len(x), BLOCK_ROWS):
-        weight = weights[start : start + BLOCK_ROWS]
-        rows = x[start : start + BLOCK_ROWS].astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            rows = np.where((weight > 0)[:, None], rows - origin, 0.0)
-        yield rows, weight
+@intake.register
+def _(x: Rows, sample_weight: Any, n_components: int, family: Family) -> Intake:
+    check_no_weights(sample_weight)
+    return intake(as_table(x.x), x.weights, n_components, family)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, Self
 
+import jax
+import numpy as np
 from jax import Array
 
 from jaxgmm.data.rows import Rows
@@ -82,12 +85,17 @@ class RowWise(Data, Protocol):
 FIT = ("n_features", "columns", "ready", "moments", "log_likelihood", "draw_rows")
 """Members of `Data`."""
 
-ROW_WISE = ("weights", "log_prob", "log_components", "log_joint", "log_responsibilities", "slopes_of_absent")
-"""Members that `RowWise` adds."""
+PLAIN = ("x", "weights", "fold")
+"""Members by which inference and draws with labels go through rows one by one, those of `Rows`."""
 
 
-def require(data: Any, members: tuple[str, ...], for_what: str) -> None:
-    """Raise unless data have the members that something needs.
+def is_data(x: Any) -> bool:
+    """Whether an argument is a `Data`, and not an array or a table."""
+    return hasattr(x, "moments")
+
+
+def require(data: Any, *members: str) -> None:
+    """Raise unless data have the members that are needed of them.
 
     Raises:
         TypeError: naming what is missing.
@@ -95,6 +103,39 @@ def require(data: Any, members: tuple[str, ...], for_what: str) -> None:
     missing = [member for member in members if not hasattr(data, member)]
     if missing:
         raise TypeError(
-            f"{for_what} needs data that have {', '.join(missing)}, which {type(data).__name__} does not: see the "
-            f"protocols in jaxgmm.data.protocol"
+            f"x must be data that have {', '.join(missing)}, as rows have, but {type(data).__name__} does not: see the "
+            f"protocols of jaxgmm.data.protocol"
         )
+
+
+def check_no_weights(sample_weight: Any) -> None:
+    """Raise unless no weights are given beside a `Data`.
+
+    Raises:
+        ValueError: if they are.
+    """
+    if sample_weight is not None:
+        raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
+
+
+def check_compiled(data: Any) -> None:
+    """Raise unless compiled programs can pass over the data.
+
+    Raises:
+        TypeError: for data that are driven from the host.
+    """
+    if host_driven(data):
+        raise TypeError(
+            f"x is driven from the host, and a derivative of a fit needs data that compiled programs pass over: a "
+            f"registered pytree of arrays, which {type(data).__name__} is not"
+        )
+
+
+def host_driven(data: Any) -> bool:
+    """Whether passes over the data are called from the host: the data are no pytree of arrays."""
+    return not all(isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in jax.tree.leaves(data))
+
+
+def over(data: Any, program: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled program, or for data that are driven from the host the function that it was compiled from."""
+    return program.__wrapped__ if host_driven(data) else program  # pyright: ignore[reportFunctionMemberAccess]

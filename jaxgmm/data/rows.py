@@ -17,11 +17,9 @@ from jaxgmm.data.centring import about, centre_of, in_place
 from jaxgmm.data.expectation import expectation
 from jaxgmm.data.kernels import shares, whitened
 from jaxgmm.data.passes import Distances, by_residuals, combine, distances_from, weighted_sum
-from jaxgmm.host.arrays import as_floats, as_numbers, float_dtype, is_traced
-from jaxgmm.host.shapes import as_one_column, check_rows
-from jaxgmm.host.weights import as_weights, check_weights_held
+from jaxgmm.host.arrays import as_floats, as_numbers
+from jaxgmm.host.weights import check_weights_held
 from jaxgmm.model.columns import Columns
-from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import DIAGONAL, Moments, Statistic, gather
 from jaxgmm.numerics import chunks
@@ -163,70 +161,6 @@ class ResidualRows(Rows):
     def ready(self, columns: Columns) -> ResidualRows:
         """These rows as they are: residuals need no distances."""
         return self
-
-
-def ready(data: Any, columns: Columns) -> Any:
-    """`Rows` prepared for many passes, by `Rows.ready`; other data as they are."""
-    return data.ready(columns) if isinstance(data, Rows) else data
-
-
-def as_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
-    """A mixture and data in one dtype, the wider; `Data` other than `Rows` as they are.
-
-    Raises:
-        TypeError: if `mixture` is neither a mixture nor a fit, or x or the weights hold no real numbers.
-        ValueError: if x is not (N, D) with the mixture's D, or the weights are not (N,).
-    """
-    mixture = as_mixture(mixture, x.x if isinstance(x, Rows) else x)
-    if hasattr(x, "moments") and hasattr(x, "log_joint"):
-        if sample_weight is not None:
-            raise ValueError("sample_weight must be None where x is a Data, which holds its own weights")
-        if isinstance(x, Rows):
-            mixture, rows = _as_whole_rows(mixture, x.x)
-            distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
-            return mixture, dataclasses.replace(as_rows(rows, x.weights, "the weights of x"), distances=distances)
-        if x.n_features != mixture.n_features:
-            raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
-        return mixture, x
-    mixture, rows = _as_whole_rows(mixture, x)
-    return mixture, as_rows(rows, sample_weight)
-
-
-def _as_whole_rows(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
-    rows = as_numbers(x, "x")
-    check_rows(rows, x)
-    return as_points(mixture, rows)
-
-
-def as_weighted_data(mixture: Mixture | Fitted, x: Any, sample_weight: Any = None) -> tuple[Mixture, Any]:
-    """A mixture and data in one dtype, as `as_data`, with the values of the weights checked where they are concrete.
-
-    Raises:
-        TypeError: as `as_data`.
-        ValueError: as `as_data`, or if weights are negative, not finite or all zero.
-    """
-    asked = as_data(mixture, x, sample_weight)
-    weights = x.weights if isinstance(x, Rows) else sample_weight
-    if weights is not None and not is_traced(weights):
-        as_weights(weights, asked[1].x.shape[0])
-    return asked
-
-
-def as_points(mixture: Mixture | Fitted, x: Any) -> tuple[Mixture, Array]:
-    """A mixture and points (..., D) in one dtype, the wider.
-
-    Raises:
-        TypeError: if `mixture` is neither a mixture nor a fit, or x holds no real numbers.
-        ValueError: if the last axis is not the mixture's D.
-    """
-    mixture = as_mixture(mixture, x)
-    given, x = x, as_numbers(x, "x")
-    dtype = float_dtype(x, mixture.means)
-    if x.ndim == 0 or x.shape[-1] != mixture.n_features:
-        found = f"{x.shape[-1]} columns" if x.ndim else "no columns"
-        hint = f": {as_one_column(given, 'x')}" if x.ndim == mixture.n_features == 1 else ""
-        raise ValueError(f"x has {found} (shape {x.shape}), but the mixture has {mixture.n_features}{hint}")
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture), jnp.asarray(x, dtype)
 
 
 def as_rows(x: Array, sample_weight: Any = None, name: str = "sample_weight") -> Rows:

@@ -7,12 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm.data.intake import constant_columns, measure
+from jaxgmm.data.scaling import constant_columns, measure
 from jaxgmm.fitting.collapse import LEAST_ROWS
 from jaxgmm.host.arrays import Names, column_label
 from jaxgmm.host.weights import as_weights
+from jaxgmm.model.columns import Columns
 from jaxgmm.model.families.table import FAMILIES
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.ridge import prepare
 
 REMEDY = (
     "Leave out columns that are constant or follow others, ask for fewer components or another covariance_type, "
@@ -50,10 +52,11 @@ def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: An
         f"component {k} holds less than a row ({n_rows[k]:.2g} rows)" for k in np.flatnonzero(n_rows < LEAST_ROWS)
     ]
     shared = mixture.covs.count < mixture.n_components
-    strength = 0.0 if prior is None else float(prior.settle(mixture.means.dtype).strength)
+    mass, unit = jnp.asarray(n_rows.sum()), jnp.ones(x.shape[1])
+    penalty = prepare(prior, Columns(mass=mass, count=mass, mean=0 * unit, variance=unit))
     for k in [0] if shared else np.flatnonzero(n_rows >= LEAST_ROWS):
         rows = n_rows.sum() if shared else n_rows[k]
-        floor = strength * n_rows.sum() / (rows + strength * n_rows.sum())
+        floor = float(penalty.floor(jnp.asarray(rows)))
         flat = _flat(mixture, int(k), scale, floor, ~constant, names, float(rows))
         causes += [("the shared covariance " if shared else f"component {k} ") + clause for clause in flat]
     return _listed(causes, "; ") or "a covariance is singular to rounding"

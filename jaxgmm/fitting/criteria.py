@@ -11,8 +11,9 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from jaxgmm.data.conversion import as_data
 from jaxgmm.data.passes import weighted_sum
-from jaxgmm.data.rows import as_data
+from jaxgmm.data.protocol import is_data, over
 from jaxgmm.host.arrays import as_numbers, is_traced
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import as_count, as_number
@@ -149,9 +150,10 @@ def icl(
         >>> bool(jaxgmm.icl(mixture, x) > jaxgmm.bic(mixture, x))
         True
     """
-    mixture, data, n, unit = _asked(mixture, x, sample_weight, n)
+    needs = ("log_likelihood", "weights", "log_responsibilities")
+    mixture, data, n, unit = _asked(mixture, x, sample_weight, n, needs)
     deviance = -2 * unit * log_likelihood(mixture, data)
-    return deviance + mixture.n_parameters * jnp.log(n) + unit * classification_entropy(mixture, data)
+    return deviance + mixture.n_parameters * jnp.log(n) + unit * over(data, classification_entropy)(mixture, data)
 
 
 @jax.jit
@@ -233,10 +235,15 @@ def _counted(weights: Any, n: Any, xp: Any) -> tuple[Count, Any, Any]:
 _counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
 
 
-def _asked(mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any) -> tuple[Mixture, Any, Array, Array]:
+def _asked(
+    mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any, needs: tuple[str, ...] = ("log_likelihood",)
+) -> tuple[Mixture, Any, Array, Array]:
     """A mixture and data in one dtype, and the number of rows that the data and a unit of weight count as."""
-    mixture, data = as_data(mixture, x, sample_weight)
-    if isinstance(sample_weight, jax.Array) or hasattr(x, "weights"):
+    mixture, data = as_data(mixture, x, sample_weight, needs)
+    if is_data(x) and not hasattr(x, "weights"):
+        columns = data.columns()
+        weights = jnp.where(columns.mass >= _REACHED * columns.count, columns.mass, jnp.nan)[None]
+    elif isinstance(sample_weight, jax.Array) or is_data(x):
         weights = data.weights
     elif sample_weight is None:
         weights = np.array([len(data.weights)])  # one row of weight N counts as N rows do

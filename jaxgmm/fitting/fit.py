@@ -10,18 +10,21 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.intake import bucket, check_representable, standardise, weigh
-from jaxgmm.data.rows import Rows
+from jaxgmm.data.conversion import plain
+from jaxgmm.data.intake import intake
+from jaxgmm.data.protocol import Data, host_driven, is_data
+from jaxgmm.data.scaling import check_representable
 from jaxgmm.fitting.algorithms.em import EM
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.causes import REMEDY, why_collapsed
+from jaxgmm.fitting.driven import climb_driven
 from jaxgmm.fitting.halving import plan
 from jaxgmm.fitting.restarts import Outcome, choose, climb_all, start_drawn, start_given
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
 from jaxgmm.fitting.starts.drawn import as_method
 from jaxgmm.fitting.starts.given import given_start
 from jaxgmm.fitting.verification import verified, warn_of_compiler
-from jaxgmm.host.arrays import Names, Table, as_table, float_dtype, is_traced
+from jaxgmm.host.arrays import Names, as_table, is_traced
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process, keyed
 from jaxgmm.host.progress import Callback, Progress
@@ -64,7 +67,7 @@ def fit(
 
     Args:
         key: a typed key, `jax.random.key(0)`.
-        x: rows, (N, D): an array, or a table of numbers.
+        x: rows, (N, D): an array, or a table of numbers; or `Rows`, or any other `Data`, in the units that it comes in.
         n_components: K.
         sample_weight: non-negative weights, (N,); a row of weight zero counts as left out.
         covariance_type: "full", "tied", "diag", "spherical", or a family.
@@ -100,12 +103,23 @@ def fit(
         >>> fitted.status.name, fitted.mixture.means.shape
         ('CONVERGED', (2, 2))
     """
-    options, table = Options(covariance_type, algorithm, prior, as_start(init, x), n_init, max_iter, tol), as_table(x)
-    result = fit_table(key, table, n_components, sample_weight, options, progress, callback)
+    options = Options(covariance_type, algorithm, prior, as_start(init, plain(x)), n_init, max_iter, tol)
+    table = None if is_data(x) else as_table(x)
+    given = x if table is None else table
+    result = fit_given(key, given, n_components, sample_weight, options, progress, callback)
     if result.status is Status.COLLAPSED:
-        causes = why_collapsed(result.mixture, table.rows, sample_weight, prior, table.names)
+        if table is None:
+            drawn = x.draw_rows(key, _MOST_ROWS)
+            rows, weights = np.asarray(drawn.x), drawn.weights
+        else:
+            rows, weights = table.rows, sample_weight
+        causes = why_collapsed(result.mixture, rows, weights, prior, result.feature_names)
         caution(f"the fit collapsed, and is not to be relied on: {causes}. {REMEDY}")
     return result
+
+
+_MOST_ROWS = 1 << 16
+"""The most rows of data other than tables in which the reasons of a collapse are looked for."""
 
 
 class Options(NamedTuple):
@@ -120,32 +134,32 @@ class Options(NamedTuple):
     tol: float = 1e-6
 
 
-def fit_table(
+def fit_given(
     key: Array,
-    table: Table,
+    x: Any,
     n_components: int,
     sample_weight: Any,
     options: Options,
     progress: bool = False,
     callback: Callback | None = None,
 ) -> FitResult:
-    """The fit of a table, as `fit` returns it, without the warning of a collapse."""
+    """The fit of a table or of data, as `fit` returns it, without the warning of a collapse."""
     with Progress(progress, as_callback(callback)) as shown:
-        result = fit_in_slots(key, table, n_components, sample_weight, options, n_components, shown)
+        result = fit_in_slots(key, x, n_components, sample_weight, options, n_components, shown)
         shown.end()
     return result
 
 
 def fit_in_slots(
     key: Array,
-    table: Table,
+    x: Any,
     n_components: int,
     sample_weight: Any,
     options: Options,
     n_slots: int,
     progress: Progress,
 ) -> FitResult:
-    """The fit of a table, as `fit` returns it, by a program compiled for any K up to `n_slots`."""
+    """The fit of a table or of data, as `fit` returns it, by a program compiled for any K up to `n_slots`."""
     if is_traced(key, sample_weight, options):
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_process()
@@ -155,40 +169,38 @@ def fit_in_slots(
     n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
     max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
     algorithm, init = options.algorithm, options.init
-    x, names = table
-    dtype = float_dtype(x)
-    weights, units = weigh(x, sample_weight, n_components, family, dtype, names)
-    prior = settle(options.prior, dtype)
-    # Weights of average 1 keep float32 away from its limits.
-    weight_unit = float(weights.sum() / np.count_nonzero(weights))
-    data = _in_bucket(x, weights, weight_unit, units, dtype)
-    weight, n_counted = float(weights.sum()), int(np.count_nonzero(weights))
+    taken = intake(x, sample_weight, n_components, family)
+    units, prior = taken.units, settle(options.prior, taken.dtype)
     if isinstance(init, str):
-        init = as_method(init)
-        starts = jax.random.split(key, n_init)
+        method, starts = as_method(init), jax.random.split(key, n_init)
     else:
-        starts = given_start(init, data, len(x), units, n_components, family, prior, dtype, key)
+        method, starts = None, given_start(init, taken, n_components, family, prior, key)
+    slots = max(n_slots, n_components)
 
-    def climb(data: Rows, starts: Any) -> tuple[Outcome, Penalty]:
-        if isinstance(init, str):
-            slots = max(n_slots, n_components)
-            drawn = start_drawn(algorithm, starts, data, prior, n_components, init, family, max_iter, slots)
+    def of_units(penalty: Penalty) -> ObjectiveUnits:
+        return ObjectiveUnits.of(units, taken.weight_unit, taken.weight, float(penalty.mass))
+
+    def climb(data: Data, starts: Any) -> tuple[Outcome, Penalty]:
+        if host_driven(data):
+            limit = jnp.asarray(tol, taken.dtype)
+            found = climb_driven(algorithm, starts, data, prior, n_components, method, family, max_iter, limit)
+            return found[0], found[1].penalty
+        if method is None:
+            climbs, part = start_given(algorithm, starts, data, prior, max_iter)
         else:
-            drawn = start_given(algorithm, starts, data, prior, max_iter)
-        climbs, problem = drawn[0], with_inputs(drawn[1], data)
+            climbs, part = start_drawn(algorithm, starts, data, prior, n_components, method, family, max_iter, slots)
+        problem = with_inputs(part, data)
         # Rows without weight do not count: padding must not decide which restarts go on.
-        stages = plan(climbs, n_counted, n_components)
-        n_covariances = min(climbs.state.mixture.covs.count, n_components)
-        told = ObjectiveUnits.of(units, weight_unit, weight, float(problem.penalty.mass))
+        stages = plan(climbs, taken.n_counted, n_components)
+        n_covariances, told = min(climbs.state.mixture.covs.count, n_components), of_units(problem.penalty)
         progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
         outcome = climb_all(algorithm, climbs, problem, tol, n_components, stages, max_iter, progress)
         return outcome, problem.penalty
 
-    outcome, penalty = verified(algorithm, climb, data, starts, tol)
+    outcome, penalty = verified(taken.data, algorithm, climb, starts, tol)
     best, restarts = choose(outcome)
     best = best._replace(mixture=without_spares(best.mixture, n_components))
-    nats = ObjectiveUnits.of(units, weight_unit, weight, float(penalty.mass))
-    return _in_users_units(best, restarts, units, nats, dtype, names)
+    return _in_users_units(best, restarts, units, of_units(penalty), taken.dtype, taken.names)
 
 
 def _in_users_units(
@@ -225,11 +237,3 @@ def _in_users_units(
         ),
         feature_names=names,
     )
-
-
-def _in_bucket(x: np.ndarray, weights: np.ndarray, weight_unit: float, units: Units, dtype: Any) -> Rows:
-    """Rows in the fit's units, filled up with rows of weight 0 to a size that `bucket` gives."""
-    n_rows = bucket(len(x))
-    padded = np.zeros(n_rows, dtype)
-    padded[: len(x)] = weights / weight_unit
-    return Rows(jax.device_put(standardise(x, weights, units, dtype, n_rows)), jax.device_put(padded))

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm.data.rows import Rows, as_weighted_data
+from jaxgmm.data.conversion import as_weighted_data, names_of_data
+from jaxgmm.data.protocol import FIT, Data, host_driven, over
 from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
 from jaxgmm.fitting.collapse import collapsed_for_good, n_collapsed
 from jaxgmm.fitting.problem import Problem, posed
 from jaxgmm.fitting.results import FitResult, Status
-from jaxgmm.host.arrays import names_of
 from jaxgmm.host.checks import as_count, as_tolerance, check_climber
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.fitted import Fitted, names_in
@@ -93,15 +93,16 @@ def run(
     check_climber(algorithm, prior)
     max_iter = as_count(max_iter, "max_iter")
     tol = as_tolerance(tol)
-    names = names_of(x.x if isinstance(x, Rows) else x) or names_in(mixture)
-    mixture, data = as_weighted_data(mixture, x, sample_weight)
+    names = names_of_data(x) or names_in(mixture)
+    mixture, data = as_weighted_data(mixture, x, sample_weight, needs=FIT)
     dtype = mixture.means.dtype
-    result = climb_from(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    climb = over(data, climb_from)
+    result = climb(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
     return result._replace(feature_names=names)
 
 
 @functools.partial(jax.jit, static_argnums=5)
-def climb_from(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> FitResult:
+def climb_from(algorithm: Algorithm, mixture: Mixture, data: Data, prior: Any, tol: Array, max_iter: int) -> FitResult:
     """The fit from a start over `Data`, under a prior that `settle` has prepared; see `run`."""
     problem = posed(data, prior)
     climb = advance(algorithm, begin(algorithm, mixture, problem, max_iter), problem, tol, max_iter)
@@ -143,7 +144,11 @@ def advance(algorithm: Algorithm, climb: Climb, problem: Problem, tol: ArrayLike
         climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history, lost)
         return varying_as(climb, info.objective)
 
-    return lax.while_loop(unfinished, step, climb)
+    if not host_driven(problem.data):
+        return lax.while_loop(unfinished, step, climb)
+    while unfinished(climb):
+        climb = step(climb)
+    return climb
 
 
 def end(

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm.data.conversion import as_data, unpacked
 from jaxgmm.data.draws import nests
-from jaxgmm.data.rows import as_data
 from jaxgmm.fitting.candidates import Candidate, Selection
 from jaxgmm.fitting.criteria import Count, check_criterion, classification_entropy, count_of, n_parameters
 from jaxgmm.fitting.fit import Options, fit_in_slots
@@ -82,6 +82,7 @@ def select(
     check_criterion(criterion)
     asked = Options(**fit_options)
     check_climber(asked.algorithm, asked.prior)
+    x, sample_weight = unpacked(x, sample_weight)
     asked = asked._replace(init=as_start(asked.init, x))
     table = as_table(x)
     weights = as_weights(sample_weight, len(table.rows))

@@ -13,9 +13,10 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.centring import in_place
-from jaxgmm.data.intake import weigh
+from jaxgmm.data.conversion import unpacked
 from jaxgmm.data.passes import weighted
 from jaxgmm.data.rows import Rows, as_rows
+from jaxgmm.data.scaling import weigh
 from jaxgmm.fitting.collapse import Faults, check_not_singular, unless_singular
 from jaxgmm.host.arrays import as_floats, as_numbers, is_traced, names_of
 from jaxgmm.host.checks import check_prior
@@ -145,6 +146,7 @@ def from_responsibilities(
         True
     """
     check_prior(prior)
+    x, sample_weight = unpacked(x, sample_weight)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
     check_rows(given, x)
     x = as_floats(given, "x")

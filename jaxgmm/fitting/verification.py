@@ -43,8 +43,9 @@ _LEAST_GAIN = 1e-2
 """The gain of an EM step, in nats per unit weight, that a converged fit may leave since `tol` is an estimate."""
 
 
+@functools.singledispatch
 def verified(
-    algorithm: Any, climb: Callable[[Rows, Any], tuple[Outcome, Any]], data: Rows, starts: Any, tol: float
+    data: Any, algorithm: Any, climb: Callable[[Any, Any], tuple[Outcome, Any]], starts: Any, tol: float
 ) -> tuple[Outcome, Any]:
     """The result of `climb(data, starts)`, if NumPy finds nothing wrong with its best fit.
 
@@ -53,6 +54,13 @@ def verified(
     Raises:
         RuntimeError: if NumPy finds that result wrong too.
     """
+    return climb(data, starts)
+
+
+@verified.register
+def _(
+    data: Rows, algorithm: Any, climb: Callable[[Any, Any], tuple[Outcome, Any]], starts: Any, tol: float
+) -> tuple[Outcome, Any]:
     outcome, penalty = climb(data, starts)
     fault = _fault(algorithm, outcome, data, tol)
     if fault is None:

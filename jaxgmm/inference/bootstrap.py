@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from numpy.typing import ArrayLike
 
+from jaxgmm.data.protocol import is_data
 from jaxgmm.data.rows import Rows
 from jaxgmm.fitting.algorithms.em import EM
 from jaxgmm.fitting.algorithms.protocol import Algorithm
@@ -112,15 +113,15 @@ def bootstrap(
     check_climber(algorithm, prior)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
+    mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
     if kind == "parametric":
         _check_unweighted(x, sample_weight)
-    mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
     dtype = mixture.means.dtype
     return _bootstrap(key, mixture, rows, settle(prior, dtype), algorithm, jnp.asarray(tol, dtype), n, kind, max_iter)
 
 
 def _check_unweighted(x: Any, sample_weight: Any) -> None:
-    unequal = isinstance(x, Rows) and not is_traced(x.weights) and bool(jnp.any(x.weights != 1))
+    unequal = is_data(x) and not is_traced(x.weights) and bool(jnp.any(x.weights != 1))
     if sample_weight is not None or unequal:
         given = "the weights of x must all be 1" if unequal else "sample_weight must be None"
         raise ValueError(f"{given} for a parametric bootstrap, whose rows are drawn from the mixture")

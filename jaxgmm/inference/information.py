@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgmm.data.centring import about, centre_of, in_place, is_lost
+from jaxgmm.data.conversion import as_weighted_data
 from jaxgmm.data.kernels import whitened
-from jaxgmm.data.rows import Rows, as_weighted_data
+from jaxgmm.data.protocol import PLAIN
+from jaxgmm.data.rows import Rows
 from jaxgmm.host.checks import check_prior
 from jaxgmm.inference.neighbourhood import Neighbourhood
 from jaxgmm.model.fitted import Fitted
@@ -52,10 +54,7 @@ def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior:
         ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
     """
     check_prior(prior)
-    mixture, rows = as_weighted_data(mixture, x, sample_weight)
-    if not isinstance(rows, Rows):
-        raise TypeError(f"x must be rows, whose scores can be told one by one, not {type(rows).__name__}")
-    return mixture, rows
+    return as_weighted_data(mixture, x, sample_weight, needs=PLAIN)
 
 
 def parameters(mixture: Mixture) -> Parameters:

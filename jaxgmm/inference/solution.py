@@ -12,7 +12,8 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.rows import as_weighted_data
+from jaxgmm.data.conversion import as_weighted_data
+from jaxgmm.data.protocol import FIT, check_compiled
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.loop import climb_from
 from jaxgmm.fitting.problem import posed
@@ -77,7 +78,8 @@ def solution(
     """
     check_climber(algorithm, prior)
     max_iter, tol = as_count(max_iter, "max_iter"), as_tolerance(tol)
-    mixture, data = as_weighted_data(mixture, x, sample_weight)
+    mixture, data = as_weighted_data(mixture, x, sample_weight, needs=FIT)
+    check_compiled(data)
     dtype = mixture.means.dtype
     return _solution(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
 

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgmm.data.rows import as_data, as_points, as_rows
+from jaxgmm.data.conversion import as_data, as_points
+from jaxgmm.data.protocol import is_data, over
+from jaxgmm.data.rows import as_rows
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.zero_weights import weight
@@ -33,6 +35,9 @@ def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
         >>> print(np.asarray(jaxgmm.log_prob(mixture, x)).round(2))
         [-2.75 -5.84]
     """
+    if is_data(x):
+        mixture, data = as_data(mixture, x, needs=("log_prob",))
+        return over(data, _log_prob_of_data)(mixture, data)
     mixture, points = as_points(mixture, x)
     return _log_prob(mixture, points)
 
@@ -40,6 +45,11 @@ def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
 @jax.jit
 def _log_prob(mixture: Mixture, x: Array) -> Array:
     return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
+
+
+@jax.jit
+def _log_prob_of_data(mixture: Mixture, data: Any) -> Array:
+    return data.log_prob(mixture)
 
 
 def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
@@ -53,7 +63,7 @@ def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
         (N, K), in nats, finite for components of weight 0 too; −∞ where they are too low for the dtype.
 
     Raises:
-        TypeError: if x is a `Data` that is no `Rows`.
+        TypeError: if x is a `Data` without `log_components`.
         ValueError: if x is not (N, D).
 
     Example:
@@ -63,10 +73,8 @@ def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
         [[ -1.84 -17.84]
          [ -5.84  -5.84]]
     """
-    mixture, data = as_data(mixture, x)
-    if not hasattr(data, "log_components"):
-        raise TypeError(f"x must be rows, whose components can be told one by one, not {type(data).__name__}")
-    return _log_components(mixture, data)
+    mixture, data = as_data(mixture, x, needs=("log_components",))
+    return over(data, _log_components)(mixture, data)
 
 
 @jax.jit
@@ -94,8 +102,8 @@ def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
         [[ -2.75 -18.35]
          [ -6.75  -6.35]]
     """
-    mixture, data = as_data(mixture, x)
-    return _log_joint(mixture, data)
+    mixture, data = as_data(mixture, x, needs=("log_joint",))
+    return over(data, _log_joint)(mixture, data)
 
 
 @jax.jit
@@ -124,8 +132,8 @@ def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
         [[-0.03 -3.62]
          [-0.92 -0.51]]
     """
-    mixture, data = as_data(mixture, x)
-    return _log_responsibilities(mixture, data)
+    mixture, data = as_data(mixture, x, needs=("log_responsibilities",))
+    return over(data, _log_responsibilities)(mixture, data)
 
 
 @jax.jit
@@ -153,8 +161,8 @@ def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
         [[1.  0. ]
          [0.4 0.6]]
     """
-    mixture, data = as_data(mixture, x)
-    return _responsibilities(mixture, data)
+    mixture, data = as_data(mixture, x, needs=("log_responsibilities",))
+    return over(data, _responsibilities)(mixture, data)
 
 
 @jax.jit
@@ -184,8 +192,8 @@ def predict(mixture: Mixture | Fitted, x: Any) -> Array:
         >>> print(jaxgmm.predict(mixture, x))
         [0 1]
     """
-    mixture, data = as_data(mixture, x)
-    return _predict(mixture, data)
+    mixture, data = as_data(mixture, x, needs=("log_responsibilities",))
+    return over(data, _predict)(mixture, data)
 
 
 @jax.jit
@@ -220,12 +228,12 @@ def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
         >>> print(np.asarray(jaxgmm.uncertainty(mixture, x)).round(2))
         [0.  0.4]
     """
-    mixture, data = as_data(mixture, x)
-    return _uncertainty(mixture, data)
+    mixture, data = as_data(mixture, x, needs=("log_responsibilities",))
+    return over(data, _uncertainty)(mixture, data)
 
 
 @jax.jit
 def _uncertainty(mixture: Mixture, data: Any) -> Array:
-    shares = _responsibilities(mixture, data)
+    shares = over(data, _responsibilities)(mixture, data)
     largest = jnp.argmax(shares, axis=-1)[:, None] == jnp.arange(mixture.n_components)[None, :]
     return jnp.sum(jnp.where(largest & ~jnp.isnan(shares), 0.0, shares), axis=-1)

@@ -12,7 +12,8 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.rows import as_data
+from jaxgmm.data.conversion import as_data
+from jaxgmm.data.protocol import host_driven, over
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
@@ -43,13 +44,14 @@ def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike |
         >>> bool(jnp.allclose(jaxgmm.log_likelihood(mixture, x), jaxgmm.log_prob(mixture, x).sum()))
         True
     """
-    mixture, data = as_data(mixture, x, sample_weight)
-    return _log_likelihood(mixture, data)
+    mixture, data = as_data(mixture, x, sample_weight, needs=("log_likelihood",))
+    return over(data, _log_likelihood)(mixture, data)
 
 
 @jax.jit
 def _log_likelihood(mixture: Mixture, data: Any) -> Array:
-    return data_log_likelihood(mixture, data) + _of_absent(mixture, data)
+    value = data_log_likelihood(mixture, data)
+    return value if host_driven(data) else value + _of_absent(mixture, data)
 
 
 def score(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> Array:
@@ -73,7 +75,8 @@ def score(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = N
         True
     """
     mixture, data = as_data(mixture, x, sample_weight)
-    return _log_likelihood(mixture, data) / jnp.sum(data.weights)
+    total = jnp.sum(data.weights) if hasattr(data, "weights") else data.columns().mass
+    return over(data, _log_likelihood)(mixture, data) / total
 
 
 def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None) -> tuple[Moments, Array]:
@@ -99,7 +102,7 @@ def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = 
         100.0
     """
     mixture, data = as_data(mixture, x, sample_weight)
-    return _e_step(mixture, data)
+    return over(data, _e_step)(mixture, data)
 
 
 @jax.jit
@@ -123,16 +126,31 @@ def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
     return jnp.sum(weighted) - 0.5 * (jnp.sum(mass * (log_det + distance)) + within)
 
 
-@jax.custom_jvp
 def data_log_likelihood(mixture: Mixture, data: Any) -> Array:
     """Total log-likelihood of any `Data`, with Fisher's identity as its derivative in the mixture.
 
-    Moments do not determine the derivative in a weight of 0, which `_of_absent` adds.
+    No moments tell the slope in a weight of 0: see `_of_absent`.
     """
+    return _host_driven(data, mixture) if host_driven(data) else _data_log_likelihood(mixture, data)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _host_driven(data: Any, mixture: Mixture) -> Array:
     return data.log_likelihood(mixture)
 
 
-@functools.partial(data_log_likelihood.defjvp, symbolic_zeros=True)
+@_host_driven.defjvp
+def _fisher_on_host(data: Any, primals: tuple[Mixture], tangents: tuple[Mixture]) -> tuple[Array, Array]:
+    moments, value = data.moments(*primals, primals[0].family.statistic)
+    return value, jax.jvp(lambda at: expected_log_likelihood(at, moments), primals, tangents)[1]
+
+
+@jax.custom_jvp
+def _data_log_likelihood(mixture: Mixture, data: Any) -> Array:
+    return data.log_likelihood(mixture)
+
+
+@functools.partial(_data_log_likelihood.defjvp, symbolic_zeros=True)
 def _fisher(primals: tuple[Mixture, Any], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
     mixture, data = primals
     mixture_tangent, data_tangent = tangents
@@ -155,7 +173,7 @@ def _slope_of_absent(primals: tuple[Mixture, Any], tangents: tuple[Mixture, Any]
     (mixture, data), nothing = primals, zeros_of((), primals)
     is_absent = mixture.log_weights == -jnp.inf
     changes = jnp.where(is_absent, unit(mixture.means.dtype) * tangents[0].log_weights, 0.0)
-    slope = lax.cond(
-        any_absent(mixture.log_weights), lambda: jnp.sum(data.slopes_of_absent(mixture) * changes), lambda: nothing
-    )
+    # Where the data cannot tell the slopes, no number is better than a wrong one.
+    of_data = getattr(data, "slopes_of_absent", lambda _: jnp.where(is_absent, jnp.nan, jnp.zeros_like(changes)))
+    slope = lax.cond(any_absent(mixture.log_weights), lambda: jnp.sum(of_data(mixture) * changes), lambda: nothing)
     return _of_absent(mixture, data), slope

@@ -18,7 +18,7 @@ from jax.scipy.special import ndtr
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.centring import about, centre_of, centred
-from jaxgmm.data.rows import as_points
+from jaxgmm.data.conversion import as_points
 from jaxgmm.host.checks import keyed
 from jaxgmm.model.covariances.dense import as_dense
 from jaxgmm.model.fitted import Fitted, as_mixture

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from jaxgmm.fitting.causes import why_collapsed
-from jaxgmm.fitting.fit import Options, fit_table
+from jaxgmm.fitting.fit import Options, fit_given
 from jaxgmm.fitting.results import FAILED, FitResult, Status
 from jaxgmm.fitting.starts.drawn import initialize
 from jaxgmm.host.arrays import as_table, float_dtype
@@ -64,7 +64,7 @@ def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous
 
     def climb(init: str | Mixture, n_init: int) -> FitResult:
         options = Options(family, algorithm, prior, init, n_init, asked.max_iter, asked.tol)
-        return fit_table(key, as_table(x), n_components, weights, options, bool(asked.verbose))
+        return fit_given(key, as_table(x), n_components, weights, options, bool(asked.verbose))
 
     def start(key: Array) -> Mixture:
         if given is not None and given.whole:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm.data.intake import measure
+from jaxgmm.data.scaling import measure
 from jaxgmm.fitting.algorithms.em import EM, EMState
 from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
 from jaxgmm.fitting.problem import Problem

@@ -13,9 +13,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm.data import draws
-from jaxgmm.data.intake import weigh
+from jaxgmm.data.conversion import unpacked
 from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import Rows, as_rows
+from jaxgmm.data.scaling import weigh
 from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.starts.kmeans import greedy_seeds, lloyd, one_hot_nearest
 from jaxgmm.fitting.steps import labelled_moments, maximise
@@ -82,6 +83,7 @@ def initialize(
     key, n_components = as_key(key), as_count(n_components, "n_components")
     method = as_method(method)
     check_prior(prior)
+    x, sample_weight = unpacked(x, sample_weight)
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
     check_rows(given, x)
     x = as_floats(given, "x")

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm.data.rows import Rows
+from jaxgmm.data.intake import Intake
+from jaxgmm.data.protocol import PLAIN, over, require
 from jaxgmm.fitting.collapse import LEAST_ROWS
 from jaxgmm.fitting.projection import project
 from jaxgmm.fitting.starts.drawn import placed_anew
@@ -21,44 +22,43 @@ from jaxgmm.host.checks import BLOCK_ROWS
 from jaxgmm.host.weights import check_responsibilities
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.units import Units, to_host
+from jaxgmm.model.priors.penalty import Prior
+from jaxgmm.model.units import to_host
 
 _VALUES = 1 << 22
 """The most numbers in a block of rows: rows times components times columns."""
 
 
-def given_start(
-    init: Any,
-    data: Rows,
-    n_rows: int,
-    units: Units,
-    n_components: int,
-    family: Family,
-    prior: Any,
-    dtype: Any,
-    key: Array,
-) -> Mixture:
+_FEW_ROWS = 1 << 16
+"""Rows, no fewer than which tell whether a component has any."""
+
+
+def given_start(init: Any, taken: Intake, n_components: int, family: Family, prior: Prior, key: Array) -> Mixture:
     """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1.
 
-    Components of a mixture that have no rows among these would never gain any: they are placed anew, with a warning.
+    A component of a mixture that holds less than one row here would stay without rows: it is placed anew, with a
+    warning.
     """
-    n_features = data.n_features
+    data, n_features = taken.data, taken.data.n_features
     if isinstance(init, Mixture):
         if (init.n_components, init.n_features) != (n_components, n_features):
             raise ValueError(
                 f"init has {init.n_components} components in {init.n_features} columns, "
                 f"but n_components is {n_components} and x has {n_features} columns"
             )
-        mixture = units.standardise(to_host(project(init, family)))
-        absent = rowless(mixture, np.asarray(data.x)[:n_rows], np.asarray(data.weights, np.float64)[:n_rows])
-        mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture)
+        mixture = taken.units.standardise(to_host(project(init, family)))
+        rows = data.draw_rows(key, max(taken.n_given, _FEW_ROWS))
+        absent = rowless(mixture, np.asarray(rows.x), np.asarray(rows.weights, np.float64))
+        mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, taken.dtype), mixture)
         if absent.any():
             caution(_told(absent))
-            mixture = placed_anew(key, data, mixture, jnp.asarray(absent), prior)
+            mixture = over(data, placed_anew)(key, data, mixture, jnp.asarray(absent), prior)
     else:
-        resp = _as_responsibilities(init, n_rows, n_components, np.asarray(data.weights)[:n_rows] > 0)
-        resp = np.pad(resp, ((0, data.x.shape[0] - n_rows), (0, 0)))
-        mixture = labelled_mixture(data, jnp.asarray(resp, dtype), family, prior)
+        require(data, *PLAIN)
+        rows, n_given = data.draw_rows(key, np.iinfo(np.int32).max), taken.n_given
+        resp = _as_responsibilities(init, n_given, n_components, np.asarray(rows.weights)[:n_given] > 0)
+        resp = np.pad(resp, ((0, rows.x.shape[0] - n_given), (0, 0)))
+        mixture = labelled_mixture(rows, jnp.asarray(resp, taken.dtype), family, prior)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
 
 
