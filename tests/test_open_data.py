@@ -11,10 +11,11 @@ import jaxgmm
 from jaxgmm import EM, Accelerated, Gradient, Ridge, Rows, Status
 from tests import cases
 from tests.cases import tolerance
-from tests.members.data import Blocks, Halves
+from tests.members.data import Blocks, Coded, Halves
 
 KEY = jax.random.key(0)
-KINDS = pytest.mark.parametrize("kind", ["halves", "blocks"])
+KINDS = pytest.mark.parametrize("kind", ["halves", "blocks", "coded"])
+SUMS_ALONE = pytest.mark.parametrize("kind", ["halves", "blocks"])
 
 
 def given(kind, dtype):
@@ -23,6 +24,9 @@ def given(kind, dtype):
     rows = Rows(jnp.asarray(x), jnp.asarray(weights))
     if kind == "blocks":
         return start, Blocks(x, weights, 3), rows
+    if kind == "coded":
+        coded = Coded.of(x, weights)
+        return start, coded, coded.rows
     return start, Halves(Rows(rows.x[:50], rows.weights[:50]), Rows(rows.x[50:], rows.weights[50:])), rows
 
 
@@ -75,7 +79,7 @@ def test_rows_are_fitted_as_the_array_that_they_hold(dtype):
         jaxgmm.fit(KEY, rows, 2, rows.weights)
 
 
-@KINDS
+@SUMS_ALONE
 def test_what_needs_single_rows_says_so(kind, dtype):
     start, data, _ = given(kind, dtype)
     for needs, calls in {
@@ -133,3 +137,10 @@ def test_derivatives_of_fits_follow_compiled_data():
     _, blocks, _ = given("blocks", np.float64)
     with pytest.raises(TypeError, match="driven from the host"):
         mean_of(blocks)
+
+
+def test_what_tells_its_rows_gives_what_needs_them(dtype):
+    start, coded, rows = given("coded", dtype)
+    assert coded.codes.dtype == np.int8
+    for function in (jaxgmm.responsibilities, jaxgmm.icl, lambda *given: jaxgmm.standard_errors(*given, prior=Ridge(1.0))):
+        chex.assert_trees_all_equal(function(start, coded), function(start, rows))

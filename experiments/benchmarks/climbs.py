@@ -16,7 +16,9 @@ from experiments.benchmarks.hard import Hard
 from jaxgmm.data.rows import Rows
 from jaxgmm.fitting import restarts
 from jaxgmm.fitting.loop import Climb, begin
-from jaxgmm.fitting.starts import drawn as initialise
+from jaxgmm.fitting.problem import Problem
+from jaxgmm.fitting.starts import drawn as starts
+from jaxgmm.fitting.starts import kmeans
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.priors.ridge import prepare, settle
 
@@ -66,11 +68,11 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
     keys = jax.random.split(jax.random.key(data.seed), n_climbs)
     climbs, sound_at, gain_at = [], [], []
     for first in range(0, n_climbs, LANES):
-        batch, penalty = _start(keys[first : first + LANES], rows, prior, data.n_components, method, family)
+        batch, problem = _start(keys[first : first + LANES], rows, prior, data.n_components, method, family)
         for i, length in enumerate(SHORT):
             n_steps = length - (SHORT[i - 1] if i else 0)
-            batch, _ = restarts._advance(algorithm, batch, rows, penalty, TOL, n_steps)
-            ends, _ = restarts.end_all(batch, penalty, TOL, data.n_components)
+            batch, _ = restarts._advance(algorithm, batch, problem, TOL, n_steps)
+            ends, _ = restarts.end_all(batch, problem.columns, problem.penalty, TOL, data.n_components)
             sound_at.append(np.asarray(ends.status) <= jaxgmm.Status.MAX_ITER)
             gain_at.append(np.asarray(batch.info.gain) / len(x))
         climbs.append(batch)
@@ -80,13 +82,13 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
         # Lanes are filled again as climbs end, so that none waits for the slowest.
         lanes = np.flatnonzero(unfinished)[np.arange(LANES) % unfinished.sum()]
         part: Any = jax.tree.map(lambda leaf, lanes=lanes: leaf[lanes], whole)
-        part, still = restarts._advance(algorithm, part, rows, penalty, TOL, 50)
+        part, still = restarts._advance(algorithm, part, problem, TOL, 50)
         for leaf, fresh in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
             leaf[lanes] = np.asarray(fresh)
         unfinished[lanes] = np.asarray(still)
     status = np.concatenate([
-        restarts.end_all(jax.tree.map(lambda leaf, f=first: leaf[f : f + LANES], whole), penalty, TOL,
-                         data.n_components)[0].status
+        restarts.end_all(jax.tree.map(lambda leaf, f=first: leaf[f : f + LANES], whole), problem.columns,
+                         problem.penalty, TOL, data.n_components)[0].status
         for first in range(0, n_climbs, LANES)
     ])  # fmt: skip
     shape = (n_climbs // LANES, len(SHORT), LANES)
@@ -102,28 +104,31 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _start(keys: jax.Array, rows: Rows, prior: Any, n_components: int, method: str, family: Any) -> tuple[Climb, Any]:
+def _start(
+    keys: jax.Array, rows: Rows, prior: Any, n_components: int, method: str, family: Any
+) -> tuple[Climb, Problem]:
     """Climbs at their starts: jaxgmm's own, or k-means++ seeds with other covariances than their rows'.
 
     "wide" is the covariance of all rows, as from random rows; "pooled" the one within clusters.
     """
-    penalty = prepare(prior, rows.columns())
+    columns = rows.columns()
+    problem = Problem(rows, columns, prepare(prior, columns))
     drawn, _, width = method.partition(", ")
 
     def one(key: jax.Array) -> Climb:
-        at = (key, rows, n_components)
-        mixture = initialise.start(*at, drawn, family, penalty, n_components)
+        at = (key, problem, n_components)
+        mixture = starts.start(*at, drawn, family, n_components)
         if width:
-            alike = initialise.start(*at, "random-rows", family, penalty, n_components)
-            seeds = initialise._greedy_seeds(key, rows, n_components, jnp.ones_like(rows.x[0]))
+            alike = starts.start(*at, "random-rows", family, n_components)
+            seeds = kmeans.greedy_seeds(key, rows, n_components, n_components, jnp.ones_like(rows.x[0]))
             mixture = dataclasses.replace(alike, means=seeds)
         if width == "pooled":
-            tied = initialise.start(*at, drawn, family_of("tied"), penalty, n_components)
+            tied = starts.start(*at, drawn, family_of("tied"), n_components)
             spread = jax.tree.map(lambda one, all: jnp.broadcast_to(one, all.shape), tied.covs, mixture.covs)
             mixture = dataclasses.replace(mixture, covs=spread)
-        return begin(jaxgmm.EM(), mixture, rows, penalty, MAX_ITER)
+        return begin(jaxgmm.EM(), mixture, problem, MAX_ITER)
 
-    return jax.vmap(one)(keys), penalty
+    return jax.vmap(one)(keys), problem
 
 
 def _held(climbs: Climb) -> np.ndarray:
@@ -156,7 +161,7 @@ def _lloyd_iterations(keys: jax.Array, rows: Rows, n_components: int) -> np.ndar
 
     @jax.jit
     def count(key):
-        begun = (initialise._greedy_seeds(key, rows, n_components, scale), 0, False)
-        return jax.lax.scan(iterate, begun, None, length=initialise._LLOYD_ITERATIONS)[0][1]
+        begun = (kmeans.greedy_seeds(key, rows, n_components, n_components, scale), 0, False)
+        return jax.lax.scan(iterate, begun, None, length=kmeans._LLOYD_ITERATIONS)[0][1]
 
     return np.asarray(jax.lax.map(count, keys, batch_size=LANES))

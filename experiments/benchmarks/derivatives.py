@@ -21,8 +21,9 @@ from experiments.benchmarks.problems import draw
 from experiments.benchmarks.timing import Contender
 from jaxgmm.data.rows import Rows, as_rows
 from jaxgmm.fitting.loop import advance, begin
+from jaxgmm.fitting.problem import posed
 from jaxgmm.inference.solution import information, optimum, place_of, slope
-from jaxgmm.model.priors.ridge import prepare, settle
+from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.linalg import conjugate_gradients
 
 NAME = "derivatives"
@@ -74,11 +75,9 @@ def programs(mixture: jaxgmm.Mixture) -> dict[str, Any]:
 
     def climb(algorithm: Any) -> Any:
         def iterations(mixture: jaxgmm.Mixture, x: jax.Array) -> Any:
-            rows = as_rows(x)
-            penalty = prepare(None, rows.columns())
-            rows = rows.ready(penalty.columns)
-            started = begin(algorithm, mixture, rows, penalty, ITERATIONS)
-            return advance(algorithm, started, rows, penalty, 0.0, ITERATIONS).state.mixture
+            problem = posed(as_rows(x), settle(None, x.dtype))
+            started = begin(algorithm, mixture, problem, ITERATIONS)
+            return advance(algorithm, started, problem, 0.0, ITERATIONS).state.mixture
 
         return jax.jit(iterations)
 

@@ -70,8 +70,9 @@ def pass_temporaries(n: int, d: int, k: int) -> dict[str, float]:
     problem = draw(n, d, k)
     # The start of a few rows is all that shapes need.
     own = Jaxgmm(Problem(problem.x[:64], problem.start), "full")
-    rows = jax.eval_shape(lambda x: as_rows(x).ready(own.penalty.columns), jax.ShapeDtypeStruct((n, d), np.float32))
-    compiled = {"jaxgmm": em_step.lower(own.first, rows, own.penalty).compile()}
+    columns = own.problem.columns
+    rows = jax.eval_shape(lambda x: as_rows(x).ready(columns), jax.ShapeDtypeStruct((n, d), np.float32))
+    compiled = {"jaxgmm": em_step.lower(own.first, own.problem._replace(data=rows)).compile()}
     pass_over, first = gmmx_pass(problem.start, "full")
     compiled["gmmx"] = pass_over.lower(first, jax.ShapeDtypeStruct((n, d), np.float32)).compile()
     return {name: program.memory_analysis().temp_size_in_bytes / MB for name, program in compiled.items()}

@@ -18,9 +18,9 @@ import numpy as np
 import optax
 
 import jaxgmm
+from jaxgmm.fitting import problem as posing
 from jaxgmm.fitting.loop import Climb, begin
-from jaxgmm.model.priors.penalty import Penalty
-from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.model.priors.ridge import settle
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 TOL, BLOCK, FINISHED = 1e-8, 250, 1e-13
@@ -146,12 +146,12 @@ COLUMNS = [("passes", "d"), ("fewer", ".1f"), ("stopped", "d"), ("short", ".0e")
 
 def climb(algorithm: Any, start: jaxgmm.Mixture, rows: jaxgmm.Rows, most: int) -> Trace:
     """Every iteration, until nothing is left to gain or `most` are done."""
-    at, penalty = first(algorithm, start, rows)
+    at, problem = first(algorithm, start, rows)
     state, pieces = at.state, []
     if at.info.n_passes:  # of an algorithm whose first step does not visit the start
         pieces.append(np.array([[at.info.objective], [at.info.gain], [at.info.n_passes]]))
     while sum(piece.shape[1] for piece in pieces) < most:
-        state, infos = more(algorithm, state, rows, penalty)
+        state, infos = more(algorithm, state, problem)
         pieces.append(np.array([infos.objective, infos.gain, infos.n_passes]))
         if infos.gain[-1] < FINISHED * len(rows.x):
             break
@@ -160,15 +160,15 @@ def climb(algorithm: Any, start: jaxgmm.Mixture, rows: jaxgmm.Rows, most: int) -
 
 
 @jax.jit
-def first(algorithm: Any, start: jaxgmm.Mixture, rows: jaxgmm.Rows) -> tuple[Climb, Penalty]:
-    penalty = prepare(None, rows.columns())
-    return begin(algorithm, start, rows, penalty, 1), penalty
+def first(algorithm: Any, start: jaxgmm.Mixture, rows: jaxgmm.Rows) -> tuple[Climb, posing.Problem]:
+    problem = posing.posed(rows, settle(None, rows.x.dtype))
+    return begin(algorithm, start, problem, 1), problem
 
 
 @jax.jit
-def more(algorithm: Any, state: Any, rows: jaxgmm.Rows, penalty: Penalty) -> tuple[Any, Any]:
+def more(algorithm: Any, state: Any, problem: posing.Problem) -> tuple[Any, Any]:
     def step(state: Any, _: None) -> tuple[Any, Any]:
-        return algorithm.step(state, rows, penalty)
+        return algorithm.step(state, problem)
 
     return jax.lax.scan(step, state, None, length=BLOCK)
 

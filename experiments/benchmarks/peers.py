@@ -15,8 +15,8 @@ import jaxgmm
 from experiments.benchmarks.problems import Parameters, Problem
 from experiments.benchmarks.timing import Contender
 from jaxgmm.data.rows import as_rows
-from jaxgmm.model.priors.penalty import Penalty
-from jaxgmm.model.priors.ridge import prepare
+from jaxgmm.fitting.problem import posed
+from jaxgmm.model.priors.ridge import settle
 
 
 class Passes(Protocol):
@@ -33,9 +33,9 @@ class Passes(Protocol):
 
 
 @jax.jit
-def em_step(state: Any, rows: Any, penalty: Penalty) -> Any:
+def em_step(state: Any, problem: Any) -> Any:
     """The step that `jaxgmm.run` loops over."""
-    return jaxgmm.EM().step(state, rows, penalty)
+    return jaxgmm.EM().step(state, problem)
 
 
 class Jaxgmm:
@@ -44,10 +44,9 @@ class Jaxgmm:
     def __init__(self, problem: Problem, covariance_type: str) -> None:
         """Make the rows ready."""
         start = jaxgmm.make_mixture(*problem.start, covariance_type=covariance_type)
-        self.rows = as_rows(jnp.asarray(problem.x))
-        self.penalty = jax.jit(lambda rows: prepare(None, rows.columns()))(self.rows)
-        self.rows = jax.jit(lambda rows, columns: rows.ready(columns))(self.rows, self.penalty.columns)
-        self.first = self.state = jaxgmm.EM().init(start, self.rows, self.penalty)[0]
+        rows = as_rows(jnp.asarray(problem.x))
+        self.problem = jax.jit(posed)(rows, settle(None, rows.x.dtype))
+        self.first = self.state = jaxgmm.EM().init(start, self.problem)[0]
         self.covariance_type = covariance_type
 
     def restart(self) -> None:
@@ -56,7 +55,7 @@ class Jaxgmm:
 
     def step(self) -> None:
         """One pass of EM over the rows, waited for."""
-        self.state, _ = jax.block_until_ready(em_step(self.state, self.rows, self.penalty))
+        self.state, _ = jax.block_until_ready(em_step(self.state, self.problem))
 
     def parameters(self) -> Parameters:
         """The mixture after the last M-step."""

@@ -23,6 +23,7 @@ from jaxgmm.fitting.visits import Visit, Whitening, visit, whitening_of
 from jaxgmm.host.cautions import caution
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
+from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.units import to_host
 
 _JAXLIB = importlib.metadata.version("jaxlib")
@@ -62,7 +63,7 @@ def _(
     data: Rows, algorithm: Any, climb: Callable[[Any, Any], tuple[Outcome, Any]], starts: Any, tol: float
 ) -> tuple[Outcome, Any]:
     outcome, penalty = climb(data, starts)
-    fault = _fault(algorithm, outcome, data, tol)
+    fault = _fault(algorithm, outcome, data, tol, penalty)
     if fault is None:
         return outcome, penalty
     careful, outcomes = ResidualRows(data.x, data.weights), []
@@ -72,7 +73,7 @@ def _(
         if alone.interrupted.any():
             break
     outcome = together(outcomes)
-    if _fault(algorithm, outcome, careful, tol) is not None:
+    if _fault(algorithm, outcome, careful, tol, penalty) is not None:
         raise RuntimeError(
             f"the fit is not to be trusted: {fault}. Climbing again, one start at a time, by another kernel, did not "
             f"mend it. The compiler of jaxlib {_JAXLIB} or the machine miscomputes: install another release "
@@ -81,8 +82,8 @@ def _(
     return outcome, penalty
 
 
-def _fault(algorithm: Any, outcome: Outcome, data: Rows, tol: float) -> str | None:
-    return disagreement(algorithm, choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)))
+def _fault(algorithm: Any, outcome: Outcome, data: Rows, tol: float, penalty: Any) -> str | None:
+    return disagreement(algorithm, choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)), penalty)
 
 
 @functools.cache
@@ -95,12 +96,15 @@ def warn_of_compiler() -> None:
         )
 
 
-def disagreement(algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane_passes: int) -> str | None:
+def disagreement(
+    algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane_passes: int, penalty: Penalty | None = None
+) -> str | None:
     """A sentence on what NumPy finds wrong with a fit, or None.
 
     The fit's log-likelihood must be that of its mixture, to rounding; and if it converged, an EM step must gain next to
-    nothing in weights and means, which no prior on covariances moves. Where there are too many rows for NumPy, a
-    compiled pass with weights of 0 for all but some rows is checked in its place.
+    nothing in weights and means. Most priors do not move these; where they seem to be wrong, the prior is asked what it
+    makes of them. Where there are too many rows for NumPy, a compiled pass with weights of 0 for all but some rows is
+    checked in its place.
 
     Args:
         algorithm: the algorithm of the fit. If it visits rows with another mixture than the state's, it has a
@@ -109,6 +113,7 @@ def disagreement(algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane
         data: the rows of the fit.
         tol: its tolerance, in nats per unit weight.
         lane_passes: passes over the data by all starts together.
+        penalty: the prior of the fit, in the data's units; None is one on covariances alone.
     """
     surrogate = getattr(algorithm, "surrogate", lambda mixture: mixture)(fitted.mixture)
     mixture, weights_held = to_host(surrogate), np.exp(np.asarray(fitted.mixture.log_weights, np.float64))
@@ -144,7 +149,11 @@ def disagreement(algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane
         promised = 10 * tol
     else:
         return None
-    if not apart <= (_LEAST_GAIN + promised + rounding) * mass:
+    allowed_gain = (_LEAST_GAIN + promised + rounding) * mass
+    if moments is None and penalty is not None and not apart <= allowed_gain:
+        seen = _believed(seen, penalty, data.x.dtype)
+        apart = _apart(seen, float(seen.mass.sum()) * weights_held[held], whitening.means, whitening)
+    if not apart <= allowed_gain:
         return f"NumPy's E-step is {apart / mass:.3g} nats per row from its weights and means"
     return None
 
@@ -161,6 +170,13 @@ def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: Whitenin
         of_weights = np.where(seen.mass > 0, seen.mass * ratio, 0.0).sum()
     shift = np.stack([whitening.whiten(k, row[None])[0] for k, row in enumerate(seen.mean - means)])
     return float(of_weights + 0.5 * (seen.mass * (shift**2).sum(axis=1)).sum())
+
+
+def _believed(seen: Visit, penalty: Penalty, dtype: Any) -> Visit:
+    """The visit with a prior's pseudo-rows in masses and means: those of the mixture that an M-step would make."""
+    mass, mean = jnp.asarray(seen.mass, dtype), jnp.asarray(seen.mean, dtype)
+    masses, added = penalty.added(Moments(mass, mean, jnp.zeros_like(mean)), len(seen.mass))
+    return seen._replace(mass=np.asarray(masses.weights, np.float64), mean=np.asarray(added.mean, np.float64))
 
 
 def _rounding(seen: Visit, mass: float, dtype: Any) -> float:

@@ -125,9 +125,11 @@ def check_climber(algorithm: Any, prior: Any) -> None:
     if hasattr(algorithm, "algorithm"):
         inner = algorithm.algorithm
         check_climber(inner, prior)
-        if not hasattr(inner, "visit"):
-            raise TypeError(f"Accelerated needs EM(), not {inner!r}")
-        as_count(algorithm.order, "order")
+        # Other wrappers take any algorithm.
+        if hasattr(algorithm, "order"):
+            if not hasattr(inner, "visit"):
+                raise TypeError(f"Accelerated needs EM(), not {inner!r}")
+            as_count(algorithm.order, "order")
     check_prior(prior)
 
 

@@ -1,6 +1,7 @@
 """Coordinates about a mixture in which the information of the complete data is the identity.
 
-The squared length of a small step is Σ N_k (d log π_k)² + Σ N_k ‖L_k⁻¹ dμ_k‖² + 2 Σ_j (N_j + λ) KL(Σ_j ‖ Σ_j + dΣ_j).
+The squared length of a small step is Σ N_k (d log π_k)² + Σ N_k ‖L_k⁻¹ dμ_k‖² + 2 Σ_j (N_j + λ) KL(Σ_j ‖ Σ_j + dΣ_j),
+with a prior's pseudo-rows for the means in that N_k too.
 In such coordinates the eigenvalues of minus the objective's Hessian lie between 0 and 1, so that conjugate gradients
 need no other preconditioner. No coordinate is redundant, since steps of the weights keep their sum.
 """
@@ -67,16 +68,17 @@ def about(mixture: Mixture, problem: Problem) -> Neighbourhood:
     mass = problem.columns.mass * mixture.weights
     length = jnp.where(there, 1 / jnp.sqrt(jnp.where(there, mass, 1.0)), 0.0)
     n_distinct = mixture.covs.count
-    per_covariance = problem.penalty.masses(mass, n_distinct).covariances
+    masses = problem.penalty.masses(mass, n_distinct)
+    of_means = jnp.where(there, 1 / jnp.sqrt(jnp.where(there, masses.means, 1.0)), 0.0)
 
     def scatter() -> Array:
         moments, _ = problem.data.moments(mixture, family.statistic)
         return problem.penalty.added(moments, n_distinct)[1].scatter
 
-    chart = family.chart(mixture.covs, jnp.where(present(mixture), per_covariance, 0.0), scatter)
+    chart = family.chart(mixture.covs, jnp.where(present(mixture), masses.covariances, 0.0), scatter)
     directions, stands_for = _complement(jnp.sqrt(mixture.weights))
     held = jnp.concatenate([there[stands_for], jnp.repeat(there, mixture.n_features), chart.held])
-    return Neighbourhood(mixture, length[:, None] * directions, length, chart, held)
+    return Neighbourhood(mixture, length[:, None] * directions, of_means, chart, held)
 
 
 def _complement(unit: Array) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
-"""Two kinds of data that the package does not have, written from the protocol alone."""
+"""Three kinds of data that the package does not have, written from the protocol alone."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,3 +98,59 @@ def _log_likelihood(block, mixture):
 
 
 _of_block = jax.jit(lambda block, mixture, statistic: block.moments(mixture, statistic), static_argnums=2)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coded:
+    """Rows kept in a byte a number: x = origin + step · code."""
+
+    codes: jax.Array  # int8, (N, D)
+    origin: jax.Array  # (D,)
+    step: jax.Array  # (D,)
+    weights: jax.Array  # (N,)
+    distances: Any = None
+
+    @classmethod
+    def of(cls, x, weights):
+        low, high = x.min(axis=0), x.max(axis=0)
+        step = (high - low) / 254
+        codes = np.round((x - low) / step) - 127
+        arrays = codes.astype(np.int8), low + 127 * step, step, weights
+        return cls(*(jnp.asarray(array) for array in arrays))
+
+    @property
+    def rows(self):
+        codes = self.codes.astype(self.step.dtype)
+        x = self.origin[None] + self.step[None] * codes
+        return Rows(x, self.weights, self.distances)
+
+    @property
+    def n_features(self):
+        return self.codes.shape[1]
+
+    def columns(self):
+        return self.rows.columns()
+
+    def ready(self, columns):
+        distances = self.rows.ready(columns).distances
+        return dataclasses.replace(self, distances=distances)
+
+    def moments(self, mixture, statistic):
+        return self.rows.moments(mixture, statistic)
+
+    def log_likelihood(self, mixture):
+        return self.rows.log_likelihood(mixture)
+
+    def draw_rows(self, key, most):
+        return self.rows.draw_rows(key, most)
+
+    def log_responsibilities(self, mixture):
+        return self.rows.log_responsibilities(mixture)
+
+    @property
+    def x(self):
+        return self.rows.x
+
+    def fold(self, width, chunk, combine, *others):
+        return self.rows.fold(width, chunk, combine, *others)

@@ -1,7 +1,7 @@
-"""Two families that the package does not have, written from the protocol alone: mclust's VEI and EEV.
+"""Three families that the package does not have, written from the protocol alone: mclust's VEI, EEV and EEI.
 
-In both the covariances have a part in common, so that their precisions form no linear space: the gain of an M-step is
-no divergence, and no coordinate belongs to one component.
+In the first two the covariances have a part in common, so that their precisions form no linear space: the gain of an
+M-step is no divergence, and no coordinate belongs to one component. The third is the one of `docs/extend/family.md`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgmm.model.covariances.dense import Dense
 from jaxgmm.model.covariances.diagonal import Diagonal
-from jaxgmm.model.families.charts import packed_chart
+from jaxgmm.model.families.charts import factor_chart, packed_chart
 from jaxgmm.model.families.dense import FULL
 from jaxgmm.model.families.diagonal import DIAG
 from jaxgmm.model.moments import DENSE, DIAGONAL
@@ -212,4 +212,55 @@ def _rotation(angles, n_features):
     return axes
 
 
-VEI, EEV = SharedShape(), SharedSpectrum()
+
+@dataclasses.dataclass(frozen=True)
+class SharedDiagonal:
+    """EEI: one diagonal covariance for all components (Celeux & Govaert 1995)."""
+
+    name = "EEI"
+    statistic = DIAGONAL
+    scales_columns = True
+    closed = True
+
+    def n_distinct(self, n_components):
+        return 1
+
+    def update(self, mass, scatter, floor, previous):
+        variances = scatter / jnp.where(mass > 0, mass, 1.0)[:, None]
+        return Diagonal(jnp.sqrt(jnp.maximum(variances, floor[None, :])))
+
+    def gain(self, old, new, mass, scatter, rounding=0.0):
+        return jnp.sum(mass * new.divergence(old, rounding))
+
+    def chart(self, covs, mass, scatter):
+        return factor_chart(covs, mass)
+
+    def pack(self, covs):
+        return DIAG.pack(covs)
+
+    def unpack(self, coordinates, n_features):
+        return DIAG.unpack(coordinates, n_features)
+
+    def log_det_jacobian(self, coordinates, n_features):
+        return DIAG.log_det_jacobian(coordinates, n_features)
+
+    def n_parameters(self, n_components, n_features):
+        return n_features
+
+    def shape(self, n_components, n_features):
+        return (n_features,)
+
+    def factors_shape(self, n_components, n_features):
+        return (1, n_features)
+
+    def from_array(self, covariances, n_features):
+        return DIAG.from_array(covariances[None], n_features)
+
+    def from_scale_tril(self, factors, n_features):
+        return DIAG.from_scale_tril(factors[None], n_features)
+
+    def from_precisions(self, precisions, n_features):
+        return DIAG.from_precisions(precisions[None], n_features)
+
+
+VEI, EEV, EEI = SharedShape(), SharedSpectrum(), SharedDiagonal()
