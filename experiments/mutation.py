@@ -171,7 +171,7 @@ def start(mutant: Mutant, log: str) -> int:
         import pytest
 
         sys.meta_path.insert(0, _Finder(mutant))
-        tests = [f"tests/test_{name}.py" for name in TESTS[mutant.module]]
+        tests = [str(path) for name in TESTS[mutant.module] for path in pathlib.Path("tests").glob(f"*/test_{name}.py")]
         status = int(pytest.main(["-x", "-p", "no:cacheprovider", *tests]))
     finally:
         os._exit(status)

@@ -75,13 +75,13 @@ def iris():
 
 @pytest.fixture(scope="session")
 def faithful():
-    x = np.loadtxt(HERE / "data" / "faithful.csv", delimiter=",", skiprows=1)
+    x = np.loadtxt(HERE / "values" / "faithful.csv", delimiter=",", skiprows=1)
     return x, (x[:, 0] > 3).astype(int)
 
 
 @pytest.fixture(scope="session")
 def mclust():
-    return json.loads((HERE / "data" / "mclust.json").read_text())
+    return json.loads((HERE / "values" / "mclust.json").read_text())
 
 
 @pytest.fixture(scope="session")
