@@ -89,8 +89,9 @@ def zeros_of(shape: tuple[int, ...], *trees: Any) -> Array:
     constant under `vmap`.
     """
     leaves = jax.tree.leaves(trees)
-    anchor = jnp.sum(jnp.stack([jnp.sum(leaf.ravel()[:1]) for leaf in leaves]))
-    return varying_as(jnp.zeros(shape, leaves[0].dtype), anchor)
+    dtype = leaves[0].dtype
+    anchor = jnp.sum(jnp.stack([jnp.sum(leaf.ravel()[:1]).astype(dtype) for leaf in leaves]))
+    return varying_as(jnp.zeros(shape, dtype), anchor)
 
 
 def instantiated(tangent: Any) -> Any:
