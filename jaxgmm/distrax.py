@@ -16,6 +16,7 @@ from jax import Array
 from jaxgmm import distributions
 from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.fitted import Fitted, as_mixtures
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import cholesky
@@ -118,7 +119,7 @@ def to_distribution(mixture: Mixture | Fitted) -> GaussianMixture:
     return GaussianMixture(as_mixtures(mixture))
 
 
-def from_distribution(distribution: distrax.Distribution, *, covariance_type: Any = None) -> Mixture:
+def from_distribution(distribution: distrax.Distribution, *, covariance_type: str | Family | None = None) -> Mixture:
     """The mixture that is equal to a distrax distribution.
 
     Args:

@@ -5,6 +5,7 @@ Mixtures may be stacked along batch axes B, as `vmap` stacks them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -121,7 +122,11 @@ def moments(mixture: Mixture) -> tuple[Array, Array]:
 
 
 def unwrap(
-    distribution: Any, own: type, theirs: type, parts: Callable[[Any], Parts], covariance_type: Any = None
+    distribution: Any,
+    own: type,
+    theirs: type,
+    parts: Callable[[Any], Parts],
+    covariance_type: str | Family | None = None,
 ) -> Mixture:
     """The mixture that is equal to a library's distribution.
 
@@ -150,7 +155,7 @@ def unwrap(
     return assemble(*parts(distribution), covariance_type)
 
 
-def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: Any = None) -> Mixture:
+def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: str | Family | None = None) -> Mixture:
     """A mixture of Gaussian components, in the family with the fewest parameters that holds them.
 
     For a tracer the shape alone decides on the family; for concrete factors also which entries are zero or equal.
@@ -204,7 +209,7 @@ def assemble(logits: Any, means: Any, covs: Dense | Diagonal, covariance_type: A
     return projected(mixture, covariance_type)
 
 
-def projected(mixture: Mixture, covariance_type: Any) -> Mixture:
+def projected(mixture: Mixture, covariance_type: str | Family | None) -> Mixture:
     """The mixture, stacked or not, projected onto a family; None leaves it as it is.
 
     Example:
@@ -215,11 +220,7 @@ def projected(mixture: Mixture, covariance_type: Any) -> Mixture:
     """
     if covariance_type is None:
         return mixture
-    family = family_of(covariance_type)
-
-    def onto(mixture: Mixture) -> Mixture:
-        return project(mixture, family)
-
+    onto = functools.partial(project, covariance_type=family_of(covariance_type))
     for _ in batch_shape(mixture):
         onto = jax.vmap(onto)
     return onto(mixture)
@@ -245,8 +246,7 @@ def _tightest(covs: Dense | Diagonal, n_components: int, n_features: int) -> Fam
 def _held(covs: Dense | Diagonal, family: Family, n_features: int) -> Dense | Diagonal:
     """The covariances in the form in which a family holds them, up to axes of 1."""
     if family in (FULL, TIED):
-        dense = as_dense(covs)
-        return Dense(dense.cholesky[..., :1, :, :]) if family == TIED else dense
+        return Dense(as_dense(covs).cholesky[..., :1, :, :]) if family == TIED else as_dense(covs)
     scales = jnp.diagonal(as_dense(covs).cholesky, axis1=-2, axis2=-1) if covs.mixes else covs.deviations()
     if family == SPHERICAL:
         return Diagonal(scales[..., :1], n_features)

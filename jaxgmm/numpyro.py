@@ -18,6 +18,7 @@ from numpyro.distributions.util import validate_sample
 from jaxgmm import distributions
 from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.fitted import Fitted, as_mixtures
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import cholesky
@@ -118,7 +119,7 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool | None = N
     return GaussianMixture(as_mixtures(mixture), validate_args=validate_args)
 
 
-def from_distribution(distribution: dist.Distribution, *, covariance_type: Any = None) -> Mixture:
+def from_distribution(distribution: dist.Distribution, *, covariance_type: str | Family | None = None) -> Mixture:
     """The mixture that is equal to a numpyro distribution.
 
     Args:

@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from tensorflow_probability.substrates import jax as tfp
 
 from jaxgmm import distributions
 from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.fitted import Fitted, as_mixtures
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import cholesky
@@ -63,7 +65,7 @@ class GaussianMixture(tfd.Distribution):
         return cls(*children, *static)
 
     @classmethod
-    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+    def _parameter_properties(cls, dtype: DTypeLike, num_classes: Any = None) -> dict[str, Any]:
         return {}
 
     def __getitem__(self, slices: Any) -> GaussianMixture:
@@ -136,7 +138,7 @@ def to_distribution(mixture: Mixture | Fitted, *, validate_args: bool = False) -
     return GaussianMixture(as_mixtures(mixture), validate_args=validate_args)
 
 
-def from_distribution(distribution: Any, *, covariance_type: Any = None) -> Mixture:
+def from_distribution(distribution: Any, *, covariance_type: str | Family | None = None) -> Mixture:
     """The mixture that is equal to a distribution of TFP's JAX substrate.
 
     Args:

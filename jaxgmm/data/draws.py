@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxgmm.numerics.linalg import varying_as
 
@@ -53,7 +52,7 @@ def different_rows(key: Array, weights: Array, n_draws: int) -> Array:
 
 
 def nested(
-    draw: Callable[..., Array], key: Array, n_rows: int, most_columns: int, n_columns: ArrayLike, dtype: Any
+    draw: Callable[..., Array], key: Array, n_rows: int, most_columns: int, n_columns: ArrayLike, dtype: DTypeLike
 ) -> Array:
     """Draws (n_rows, most_columns) whose first `n_columns` columns are what `draw(key, (n_rows, n_columns))` gives.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.data.protocol import FIT, Data, check_no_weights, is_data, require
 from jaxgmm.data.rows import Rows
@@ -37,7 +38,7 @@ class Intake(NamedTuple):
     weight: float
     n_counted: int
     n_given: int
-    dtype: Any
+    dtype: DTypeLike
     names: Names | None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxgmm.data.centring import about, centre_of, centred, in_place
 from jaxgmm.data.kernels import quadratic, shares, whitened
@@ -245,7 +246,7 @@ def _nothing(
     )
 
 
-def _most_rows(width: int, dtype: Any) -> int:
+def _most_rows(width: int, dtype: DTypeLike) -> int:
     """The number of rows in a chunk; fewer where rows are narrow, measured to be faster."""
     size = np.dtype(dtype).itemsize
     longest = (1 << 14 if width < 32 else 1 << 15) // size

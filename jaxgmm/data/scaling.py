@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.host.arrays import Names, column_label
 from jaxgmm.host.checks import BLOCK_ROWS, check_finite
@@ -19,7 +20,7 @@ _ROUNDING = 1e-3
 """The largest rounding error allowed in a column's mean, half the spacing of floats there, in standard deviations."""
 
 
-def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: Any, names: Names | None = None) -> Units:
+def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: DTypeLike, names: Names | None = None) -> Units:
     """The units of the columns: their weighted means and standard deviations, in float64, and 1 for a constant column.
 
     Where the family does not allow columns to be scaled apart, all have one common scale.
@@ -58,7 +59,7 @@ def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weigh(
-    x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: Any, names: Names | None = None
+    x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: DTypeLike, names: Names | None = None
 ) -> tuple[np.ndarray, Units]:
     """The weights of the rows as an array (N,), and the units of the columns, checked for a fit of `n_components`.
 
@@ -73,7 +74,7 @@ def weigh(
     return weights, measure(x, weights, family, dtype, names)
 
 
-def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_rows: int) -> np.ndarray:
+def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: DTypeLike, n_rows: int) -> np.ndarray:
     """Rows in the fit's units, (n_rows, D); 0 for rows of weight 0, and for those added to make `n_rows`."""
     z = _aligned((n_rows, x.shape[1]), dtype)
     z[len(x) :] = 0
@@ -85,7 +86,7 @@ def standardise(x: np.ndarray, weights: np.ndarray, units: Units, dtype: Any, n_
     return z
 
 
-def _aligned(shape: tuple[int, int], dtype: Any) -> np.ndarray:
+def _aligned(shape: tuple[int, int], dtype: DTypeLike) -> np.ndarray:
     """An empty array that begins at a multiple of 64 bytes, so that JAX takes it over without a copy."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = np.empty(size + 64, np.uint8)
@@ -102,7 +103,7 @@ def bucket(n_rows: int, least: int = 16) -> int:
     return -(-n_rows // step) * step
 
 
-def check_representable(mixture: Mixture, dtype: Any, names: Names | None = None) -> None:
+def check_representable(mixture: Mixture, dtype: DTypeLike, names: Names | None = None) -> None:
     """Raise unless a mixture on the host, in the user's units, can be represented in a dtype.
 
     Raises:
@@ -114,7 +115,7 @@ def check_representable(mixture: Mixture, dtype: Any, names: Names | None = None
 
 
 def _check_columns(
-    mean: np.ndarray, deviation: np.ndarray, constant: np.ndarray, dtype: Any, names: Names | None
+    mean: np.ndarray, deviation: np.ndarray, constant: np.ndarray, dtype: DTypeLike, names: Names | None
 ) -> None:
     info = jnp.finfo(dtype)
     name = np.dtype(dtype).name

@@ -14,6 +14,7 @@ from jaxgmm.host.weights import as_weights
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.families.table import FAMILIES
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import prepare
 
 REMEDY = (
@@ -30,7 +31,7 @@ _SLACK = 1.1
 """The factor by which a value may exceed its limit, since the mixture was rounded in the user's units."""
 
 
-def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: Any, names: Names | None) -> str:
+def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: Prior | None, names: Names | None) -> str:
     """Part of a sentence that says which components have collapsed, and in which columns.
 
     Args:

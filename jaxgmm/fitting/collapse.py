@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxgmm.host.arrays import Names, column_label, is_traced
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.numerics.factors import eigenvalues
 from jaxgmm.numerics.linalg import product
 
@@ -162,7 +162,7 @@ def unless_singular(mixture: Mixture, columns: Columns) -> tuple[Mixture, Faults
     return dataclasses.replace(mixture, covs=covs), Faults(degenerate, seen.unresolved)
 
 
-def check_not_singular(faults: Faults, n_components: int, prior: Any, names: Names | None = None) -> None:
+def check_not_singular(faults: Faults, n_components: int, prior: Prior | None, names: Names | None = None) -> None:
     """Raise where the covariances are concrete and one is singular to rounding.
 
     Raises:

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_data
 from jaxgmm.data.passes import weighted_sum
-from jaxgmm.data.protocol import is_data, over
+from jaxgmm.data.protocol import RowWise, is_data, over
 from jaxgmm.host.arrays import as_numbers, is_traced
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import as_count, as_number
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
@@ -36,7 +37,7 @@ def check_criterion(criterion: Any) -> None:
         raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, not {criterion!r}")
 
 
-def n_parameters(covariance_type: Any, K: int, D: int) -> int:
+def n_parameters(covariance_type: str | Family, K: int, D: int) -> int:
     """Number of free parameters: (K − 1) weights, K·D means, and the family's covariance entries.
 
     Args:
@@ -157,7 +158,7 @@ def icl(
 
 
 @jax.jit
-def classification_entropy(mixture: Mixture, data: Any) -> Array:
+def classification_entropy(mixture: Mixture, data: RowWise) -> Array:
     """The classification entropy −2 Σ wᵢ log maxₖ rᵢₖ, (): 0 where every row belongs clearly to one component."""
     certainty = jnp.max(data.log_responsibilities(mixture), axis=1)
     return -2 * weighted_sum(data.weights, certainty)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import plain
@@ -28,10 +29,11 @@ from jaxgmm.host.arrays import Names, as_table, is_traced
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import as_callback, as_count, as_key, as_tolerance, check_climber, check_process, keyed
 from jaxgmm.host.progress import Callback, Progress
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted, as_start
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import Ridge, settle
 from jaxgmm.model.slots import without_spares
 from jaxgmm.model.units import ObjectiveUnits, Units, to_host
@@ -45,9 +47,9 @@ def fit(
     n_components: int,
     sample_weight: Any = None,
     *,
-    covariance_type: Any = "full",
+    covariance_type: str | Family = "full",
     algorithm: Algorithm = EM(),
-    prior: Any = Ridge(),
+    prior: Prior | None = Ridge(),
     init: str | Mixture | Fitted | ArrayLike = "k-means++",
     n_init: int = 20,
     max_iter: int = 1000,
@@ -125,9 +127,9 @@ _MOST_ROWS = 1 << 16
 class Options(NamedTuple):
     """The arguments of `fit` that do not describe the data or K."""
 
-    covariance_type: Any = "full"
+    covariance_type: str | Family = "full"
     algorithm: Algorithm = EM()
-    prior: Any = Ridge()
+    prior: Prior | None = Ridge()
     init: Any = "k-means++"
     n_init: int = 20
     max_iter: int = 1000
@@ -204,7 +206,7 @@ def fit_in_slots(
 
 
 def _in_users_units(
-    fitted: FitResult, restarts: Restarts, units: Units, nats: ObjectiveUnits, dtype: Any, names: Names | None
+    fitted: FitResult, restarts: Restarts, units: Units, nats: ObjectiveUnits, dtype: DTypeLike, names: Names | None
 ) -> FitResult:
     """A fit of scaled rows as a fit in the user's units."""
     mixture = units.restore(to_host(fitted.mixture))

@@ -20,7 +20,7 @@ from jaxgmm.host.checks import as_count, as_tolerance, check_climber
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.fitted import Fitted, names_in
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.forward import forward_only
 from jaxgmm.numerics.linalg import finite, varying_as
@@ -52,7 +52,7 @@ def run(
     x: Any,
     sample_weight: Any = None,
     *,
-    prior: Any = None,
+    prior: Prior | None = None,
     max_iter: int = 1000,
     tol: ArrayLike = 1e-6,
 ) -> FitResult:
@@ -102,7 +102,9 @@ def run(
 
 
 @functools.partial(jax.jit, static_argnums=5)
-def climb_from(algorithm: Algorithm, mixture: Mixture, data: Data, prior: Any, tol: Array, max_iter: int) -> FitResult:
+def climb_from(
+    algorithm: Algorithm, mixture: Mixture, data: Data, prior: Prior | None, tol: Array, max_iter: int
+) -> FitResult:
     """The fit from a start over `Data`, under a prior that `settle` has prepared; see `run`."""
     problem = posed(data, prior)
     climb = advance(algorithm, begin(algorithm, mixture, problem, max_iter), problem, tol, max_iter)

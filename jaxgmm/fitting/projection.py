@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jaxgmm.model.moments import POOLED, Moments, columns_of, convert
 from jaxgmm.model.priors.ridge import prepare
 
 
-def project(mixture: Mixture | Fitted, covariance_type: Any) -> Mixture:
+def project(mixture: Mixture | Fitted, covariance_type: str | Family) -> Mixture:
     """The nearest mixture of another family, by the M-step's own rule.
 
     It minimises Σ_k π_k KL(N(μ_k, Σ_k) ‖ N(μ_k, Σ'_k)) over the family: "tied" averages the covariances with

@@ -134,7 +134,7 @@ def _candidate(
     options: Options,
     n_slots: int,
 ) -> Candidate:
-    family = options.covariance_type
+    family = family_of(options.covariance_type)
     size = n_parameters(family, n_components, x.shape[1])
     n_rows = int(np.count_nonzero(weights))
     empty = functools.partial(Candidate, n_components, family.name, size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import chex
 import jax
@@ -29,13 +28,17 @@ from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic, columns_of, convert, gather, merge, total
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.model.slots import choose_covariances
 
 
 def m_step(
-    moments: Moments, covariance_type: Any = "full", *, prior: Any = None, previous: Mixture | Fitted | None = None
+    moments: Moments,
+    covariance_type: str | Family = "full",
+    *,
+    prior: Prior | None = None,
+    previous: Mixture | Fitted | None = None,
 ) -> Mixture:
     """The M-step: the mixture that maximises Q(θ; Moments) + log prior(θ).
 
@@ -80,7 +83,7 @@ def m_step(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _m_step(moments: Moments, family: Family, prior: Any, previous: Mixture | None) -> tuple[Mixture, Faults]:
+def _m_step(moments: Moments, family: Family, prior: Prior | None, previous: Mixture | None) -> tuple[Mixture, Faults]:
     columns = columns_of(moments)
     return unless_singular(maximise(moments, family, columns, prepare(prior, columns), previous), columns)
 
@@ -115,8 +118,8 @@ def from_responsibilities(
     resp: ArrayLike,
     sample_weight: ArrayLike | None = None,
     *,
-    covariance_type: Any = "full",
-    prior: Any = None,
+    covariance_type: str | Family = "full",
+    prior: Prior | None = None,
 ) -> Mixture:
     """The mixture after one M-step from responsibilities; from a one-hot matrix, that of labelled rows.
 
@@ -163,12 +166,12 @@ def from_responsibilities(
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _labelled(data: Rows, resp: Array, family: Family, prior: Any) -> tuple[Mixture, Faults]:
+def _labelled(data: Rows, resp: Array, family: Family, prior: Prior | None) -> tuple[Mixture, Faults]:
     return unless_singular(labelled_mixture(data, resp, family, prior), data.columns())
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def labelled_mixture(data: Rows, resp: Array, family: Family, prior: Any) -> Mixture:
+def labelled_mixture(data: Rows, resp: Array, family: Family, prior: Prior | None) -> Mixture:
     """The mixture after one M-step from responsibilities (N, K), under a prior that `settle` has prepared."""
     columns = data.columns()
     moments = labelled_moments(data, resp, columns.mean, family.statistic)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.data.rows import ResidualRows, Rows
 from jaxgmm.fitting.restarts import Outcome, choose, together
@@ -172,14 +173,14 @@ def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: Whitenin
     return float(of_weights + 0.5 * (seen.mass * (shift**2).sum(axis=1)).sum())
 
 
-def _believed(seen: Visit, penalty: Penalty, dtype: Any) -> Visit:
+def _believed(seen: Visit, penalty: Penalty, dtype: DTypeLike) -> Visit:
     """The visit with a prior's pseudo-rows in masses and means: those of the mixture that an M-step would make."""
     mass, mean = jnp.asarray(seen.mass, dtype), jnp.asarray(seen.mean, dtype)
     masses, added = penalty.added(Moments(mass, mean, jnp.zeros_like(mean)), len(seen.mass))
     return seen._replace(mass=np.asarray(masses.weights, np.float64), mean=np.asarray(added.mean, np.float64))
 
 
-def _rounding(seen: Visit, mass: float, dtype: Any) -> float:
+def _rounding(seen: Visit, mass: float, dtype: DTypeLike) -> float:
     """The difference between two log-likelihoods that rounding explains, in nats per unit weight."""
     eps = float(jnp.finfo(dtype).eps)
     # The features' own bound, twice; that of residuals, with room for its constants; and the sum's.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.typing import DTypeLike
 
 from jaxgmm.host.shapes import as_one_batch, check_rows, holds_batches
 
@@ -209,7 +210,7 @@ def _check_column(values: Any, column: int, names: Any, name: str) -> None:
         ) from None
 
 
-def _kind(dtype: Any) -> str:
+def _kind(dtype: DTypeLike) -> str:
     if jnp.issubdtype(dtype, jax.dtypes.extended):
         return "K"
     if jnp.issubdtype(dtype, jnp.floating):

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.host.arrays import as_numbers
 
@@ -34,7 +35,7 @@ def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights
 
 
-def check_weights_held(weights: np.ndarray, dtype: Any, name: str = "sample_weight") -> None:
+def check_weights_held(weights: np.ndarray, dtype: DTypeLike, name: str = "sample_weight") -> None:
     """Raise where weights would underflow in a dtype.
 
     Raises:

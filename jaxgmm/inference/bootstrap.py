@@ -21,6 +21,7 @@ from jaxgmm.host.checks import as_count, as_key, as_tolerance, check_climber, ke
 from jaxgmm.inference.information import Parameters, as_scored_rows, parameters
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import settle
 from jaxgmm.probability.sampling import sample
 
@@ -67,7 +68,7 @@ def bootstrap(
     sample_weight: ArrayLike | None = None,
     *,
     algorithm: Algorithm = EM(),
-    prior: Any = None,
+    prior: Prior | None = None,
     max_iter: int = 1000,
     tol: ArrayLike = 1e-8,
 ) -> Bootstrap:
@@ -132,7 +133,7 @@ def _bootstrap(
     key: Array,
     mixture: Mixture,
     data: Rows,
-    prior: Any,
+    prior: Prior | None,
     algorithm: Algorithm,
     tol: Array,
     n: int,

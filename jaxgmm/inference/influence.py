@@ -15,6 +15,7 @@ from jaxgmm.inference.information import Parameters, as_scored_rows, inverse_fac
 from jaxgmm.inference.solution import optimum, place_of
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.linalg import product
 
@@ -24,7 +25,7 @@ def influence(
     x: Any,
     sample_weight: ArrayLike | None = None,
     *,
-    prior: Any = None,
+    prior: Prior | None = None,
     function: Callable[[Mixture], Array] | None = None,
 ) -> Any:
     """Derivatives of a fitted mixture in the weight of each row, dθ/dwᵢ = H⁻¹ ∂²(ℓ + log prior)/∂θ∂wᵢ.
@@ -73,7 +74,7 @@ def influence(
 
 
 @jax.jit
-def _of_parameters(mixture: Mixture, data: Rows, prior: Any) -> Parameters:
+def _of_parameters(mixture: Mixture, data: Rows, prior: Prior | None) -> Parameters:
     around = place_of(mixture, data, prior)
     inverse = inverse_factor(around, data)
     slopes = scores(around, data) + prior_slopes(around, data, prior)
@@ -82,5 +83,5 @@ def _of_parameters(mixture: Mixture, data: Rows, prior: Any) -> Parameters:
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _of_function(mixture: Mixture, data: Rows, prior: Any, function: Callable[[Mixture], Array]) -> Array:
+def _of_function(mixture: Mixture, data: Rows, prior: Prior | None, function: Callable[[Mixture], Array]) -> Array:
     return jax.grad(lambda weights: function(optimum(mixture, Rows(data.x, weights), prior)))(data.weights)

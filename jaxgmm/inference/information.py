@@ -18,6 +18,7 @@ from jaxgmm.host.checks import check_prior
 from jaxgmm.inference.neighbourhood import Neighbourhood
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import prepare
 from jaxgmm.numerics import chunks
 from jaxgmm.numerics.factors import cholesky, inverse_lower
@@ -46,7 +47,7 @@ class Parameters(NamedTuple):
     covariances: Array
 
 
-def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior: Any) -> tuple[Mixture, Rows]:
+def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior: Prior | None) -> tuple[Mixture, Rows]:
     """A mixture and rows in one dtype.
 
     Raises:
@@ -110,7 +111,7 @@ def scores(around: Neighbourhood, data: Rows) -> Array:
     return chunks.each(_width(around), chunk, data.x, data.weights)
 
 
-def prior_slopes(around: Neighbourhood, data: Rows, prior: Any) -> Array:
+def prior_slopes(around: Neighbourhood, data: Rows, prior: Prior | None) -> Array:
     """Derivatives in each row's weight of the log-prior's gradient, (N, P), through the variances of the columns."""
 
     def slope(weights: Array) -> Array:

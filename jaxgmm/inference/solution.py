@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_weighted_data
-from jaxgmm.data.protocol import FIT, check_compiled
+from jaxgmm.data.protocol import FIT, Data, check_compiled
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.loop import climb_from
 from jaxgmm.fitting.problem import posed
@@ -23,6 +23,7 @@ from jaxgmm.inference.neighbourhood import Neighbourhood, about
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
+from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.numerics.linalg import conjugate_gradients
 from jaxgmm.probability.likelihood import expected_log_likelihood
@@ -34,7 +35,7 @@ def solution(
     x: Any,
     sample_weight: ArrayLike | None = None,
     *,
-    prior: Any = None,
+    prior: Prior | None = None,
     max_iter: int = 10_000,
     tol: ArrayLike = 1e-12,
 ) -> Mixture:
@@ -85,7 +86,9 @@ def solution(
 
 
 @functools.partial(jax.jit, static_argnums=5)
-def _solution(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol: Array, max_iter: int) -> Mixture:
+def _solution(
+    algorithm: Algorithm, mixture: Mixture, data: Data, prior: Prior | None, tol: Array, max_iter: int
+) -> Mixture:
     fixed = lax.stop_gradient((algorithm, mixture, data, prior, tol))
     fit = climb_from(*fixed, max_iter)
     # No status goes with it: a fit that failed must not pass for one.
@@ -94,7 +97,7 @@ def _solution(algorithm: Algorithm, mixture: Mixture, data: Any, prior: Any, tol
 
 
 @jax.custom_jvp
-def optimum(mixture: Mixture, data: Any, prior: Any) -> Mixture:
+def optimum(mixture: Mixture, data: Data, prior: Prior | None) -> Mixture:
     """A mixture that is the optimum for data and a prior, with the derivatives of the optimum in both."""
     return mixture
 
@@ -124,12 +127,12 @@ def _implicit(primals: tuple[Mixture, Any, Any], tangents: tuple[Mixture, Any, A
     return mixture, jax.jvp(around.at, (around.origin,), (steps,))[1]
 
 
-def place_of(mixture: Mixture, data: Any, prior: Any) -> Neighbourhood:
+def place_of(mixture: Mixture, data: Data, prior: Prior | None) -> Neighbourhood:
     """The neighbourhood of a mixture for data and a prior."""
     return about(mixture, posed(data, prior))
 
 
-def slope(around: Neighbourhood, data: Any, prior: Any) -> Array:
+def slope(around: Neighbourhood, data: Data, prior: Prior | None) -> Array:
     """Gradient of ℓ + log prior in the coordinates about a mixture, (P,), by Fisher's identity."""
     columns = data.columns()
     penalty = prepare(prior, columns)
@@ -138,7 +141,7 @@ def slope(around: Neighbourhood, data: Any, prior: Any) -> Array:
     return _expected_slope(around, moments) + of_prior
 
 
-def information(around: Neighbourhood, data: Any) -> Callable[[Array], Array]:
+def information(around: Neighbourhood, data: Data) -> Callable[[Array], Array]:
     """The product with the observed information H at an optimum, v ↦ H v: one pass over the data, by residuals.
 
     H = I − M (Orchard & Woodbury 1972): the complete information, in these coordinates the identity, less the missing

@@ -15,6 +15,7 @@ from jaxgmm.inference.information import Parameters, as_scored_rows, inverse_fac
 from jaxgmm.inference.solution import place_of
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.linalg import product
 
@@ -24,7 +25,7 @@ def standard_errors(
     x: Any,
     sample_weight: ArrayLike | None = None,
     *,
-    prior: Any = None,
+    prior: Prior | None = None,
     sandwich: bool = False,
 ) -> Parameters:
     """Asymptotic standard errors of a fitted mixture's parameters.
@@ -67,7 +68,7 @@ def standard_errors(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _standard_errors(mixture: Mixture, data: Rows, prior: Any, sandwich: bool) -> Parameters:
+def _standard_errors(mixture: Mixture, data: Rows, prior: Prior | None, sandwich: bool) -> Parameters:
     around = place_of(mixture, data, prior)
     inverse = inverse_factor(around, data)
     root = inverse

@@ -28,7 +28,7 @@ def make_mixture(
     logits: ArrayLike | None = None,
     scale_tril: ArrayLike | None = None,
     precisions: ArrayLike | None = None,
-    covariance_type: Any = "full",
+    covariance_type: str | Family = "full",
 ) -> Mixture:
     """A mixture from plain arrays, which are validated.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.numerics.factors import asymmetric
@@ -24,7 +25,7 @@ def only_one(**forms: Any) -> tuple[str, Any]:
     return given[0], forms[given[0]]
 
 
-def sum_tolerance(dtype: Any, n_components: int) -> float:
+def sum_tolerance(dtype: DTypeLike, n_components: int) -> float:
     """The largest distance from 1 of a sum of K weights that rounding can explain."""
     return 100 * float(jnp.finfo(dtype).eps) * n_components + 1e-6
 

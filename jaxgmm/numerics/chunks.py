@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 _ELEMENTS = 1 << 18
 """The most numbers in a chunk's largest temporary: about 1 MiB in float32, the size of an L2 cache."""
@@ -30,7 +31,7 @@ class Sum(NamedTuple):
     excess: Array
 
     @staticmethod
-    def zeros(shape: tuple[int, ...], dtype: Any) -> Sum:
+    def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Sum:
         """An empty sum."""
         return Sum(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 

@@ -8,20 +8,19 @@ most the rounding error of 1.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 
-def unit(dtype: Any) -> float:
+def unit(dtype: DTypeLike) -> float:
     """The number ε, so small that it is negligible, and so large that usual derivatives times ε do not underflow."""
     return 2.0**-700 if dtype == jnp.float64 else 2.0**-84
 
 
-def most_log_odds(dtype: Any) -> float:
+def most_log_odds(dtype: DTypeLike) -> float:
     """Log of the largest derivative in a weight that one row may contribute: ε times it is the rounding error of 1.
 
     It is reached at nine standard deviations in float32, and at thirty in float64.

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.fitting.results import FitResult, Status
 from jaxgmm.host.arrays import is_traced
@@ -64,7 +65,7 @@ def save(path: str | os.PathLike[str], value: Mixture | FitResult) -> None:
     archive.replace(path, members)
 
 
-def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitResult:
+def load(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> Mixture | FitResult:
     """The mixture or fit in a file that `save` wrote.
 
     The file is not trusted: it takes no more memory than its own size, nothing in it is unpickled, and every byte
@@ -92,18 +93,18 @@ def load(path: str | os.PathLike[str], *, dtype: Any = None) -> Mixture | FitRes
         >>> bool((loaded.means == mixture.means).all())
         True
     """
-    dtype = None if dtype is None else _as_dtype(dtype)
+    wanted = None if dtype is None else _as_dtype(dtype)
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():
         raise ValueError(f"{str(path)!r} cannot be loaded: it is not a regular file")
     with open(path, "rb") as file:
         try:
-            return _on_device(layout.decode(file), dtype)
+            return _on_device(layout.decode(file), wanted)
         except ValueError as error:
             raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from None
 
 
-def _as_dtype(dtype: Any) -> Any:
+def _as_dtype(dtype: DTypeLike) -> Any:
     try:
         known = np.dtype(dtype) in (np.float32, np.float64)
     except (TypeError, ValueError, SyntaxError):  # of a text that spells a record badly
@@ -113,7 +114,7 @@ def _as_dtype(dtype: Any) -> Any:
     return np.dtype(dtype)
 
 
-def _on_device(value: Any, dtype: Any) -> Any:
+def _on_device(value: Any, dtype: DTypeLike | None) -> Any:
     """The value with JAX arrays, which keep every digit unless `dtype` asks for less."""
     wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
 from jaxgmm.host.arrays import Names
@@ -172,7 +173,7 @@ def _skeleton(header: dict[str, Any]) -> Any:
         raise ValueError("its header describes no means (K, D)")
     *stack, n_components, n_features = means.shape
 
-    def like(*shape: int, dtype: Any = means.dtype) -> Any:
+    def like(*shape: int, dtype: DTypeLike = means.dtype) -> Any:
         return jax.ShapeDtypeStruct((*stack, *shape), dtype)
 
     plain = jax.ShapeDtypeStruct(family.shape(n_components, n_features), jnp.float32)

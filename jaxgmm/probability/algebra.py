@@ -1,4 +1,4 @@
-"""Marginals, conditionals, affine maps and moments of mixtures, in closed form."""
+"""Affine maps and moments of mixtures, in closed form."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm.data.conversion import as_data, as_points
-from jaxgmm.data.protocol import is_data, over
+from jaxgmm.data.protocol import RowWise, is_data, over
 from jaxgmm.data.rows import as_rows
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
@@ -48,7 +48,7 @@ def _log_prob(mixture: Mixture, x: Array) -> Array:
 
 
 @jax.jit
-def _log_prob_of_data(mixture: Mixture, data: Any) -> Array:
+def _log_prob_of_data(mixture: Mixture, data: RowWise) -> Array:
     return data.log_prob(mixture)
 
 
@@ -78,7 +78,7 @@ def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
 
 
 @jax.jit
-def _log_components(mixture: Mixture, data: Any) -> Array:
+def _log_components(mixture: Mixture, data: RowWise) -> Array:
     return data.log_components(mixture)
 
 
@@ -107,7 +107,7 @@ def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
 
 
 @jax.jit
-def _log_joint(mixture: Mixture, data: Any) -> Array:
+def _log_joint(mixture: Mixture, data: RowWise) -> Array:
     return data.log_joint(mixture)
 
 
@@ -137,7 +137,7 @@ def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
 
 
 @jax.jit
-def _log_responsibilities(mixture: Mixture, data: Any) -> Array:
+def _log_responsibilities(mixture: Mixture, data: RowWise) -> Array:
     return data.log_responsibilities(mixture)
 
 
@@ -166,7 +166,7 @@ def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
 
 
 @jax.jit
-def _responsibilities(mixture: Mixture, data: Any) -> Array:
+def _responsibilities(mixture: Mixture, data: RowWise) -> Array:
     logs = data.log_responsibilities(mixture)
     is_absent = (mixture.log_weights == -jnp.inf)[None, :]
     return jnp.where(is_absent, weight(jnp.where(is_absent, logs, 0.0)), jnp.exp(jnp.where(is_absent, 0.0, logs)))
@@ -197,7 +197,7 @@ def predict(mixture: Mixture | Fitted, x: Any) -> Array:
 
 
 @jax.jit
-def _predict(mixture: Mixture, data: Any) -> Array:
+def _predict(mixture: Mixture, data: RowWise) -> Array:
     log_responsibilities = data.log_responsibilities(mixture)
     unknown = jnp.any(jnp.isnan(log_responsibilities), axis=-1)
     return jnp.where(unknown, -1, jnp.argmax(log_responsibilities, axis=-1))
@@ -233,7 +233,7 @@ def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
 
 
 @jax.jit
-def _uncertainty(mixture: Mixture, data: Any) -> Array:
+def _uncertainty(mixture: Mixture, data: RowWise) -> Array:
     shares = over(data, _responsibilities)(mixture, data)
     largest = jnp.argmax(shares, axis=-1)[:, None] == jnp.arange(mixture.n_components)[None, :]
     return jnp.sum(jnp.where(largest & ~jnp.isnan(shares), 0.0, shares), axis=-1)

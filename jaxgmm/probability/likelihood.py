@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_data
-from jaxgmm.data.protocol import host_driven, over
+from jaxgmm.data.protocol import Data, host_driven, over
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
@@ -49,7 +49,7 @@ def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike |
 
 
 @jax.jit
-def _log_likelihood(mixture: Mixture, data: Any) -> Array:
+def _log_likelihood(mixture: Mixture, data: Data) -> Array:
     value = data_log_likelihood(mixture, data)
     return value if host_driven(data) else value + _of_absent(mixture, data)
 
@@ -106,7 +106,7 @@ def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = 
 
 
 @jax.jit
-def _e_step(mixture: Mixture, data: Any) -> tuple[Moments, Array]:
+def _e_step(mixture: Mixture, data: Data) -> tuple[Moments, Array]:
     return data.moments(mixture, mixture.family.statistic)
 
 
@@ -126,7 +126,7 @@ def expected_log_likelihood(mixture: Mixture, moments: Moments) -> Array:
     return jnp.sum(weighted) - 0.5 * (jnp.sum(mass * (log_det + distance)) + within)
 
 
-def data_log_likelihood(mixture: Mixture, data: Any) -> Array:
+def data_log_likelihood(mixture: Mixture, data: Data) -> Array:
     """Total log-likelihood of any `Data`, with Fisher's identity as its derivative in the mixture.
 
     No moments tell the slope in a weight of 0: see `_of_absent`.
@@ -135,18 +135,18 @@ def data_log_likelihood(mixture: Mixture, data: Any) -> Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _host_driven(data: Any, mixture: Mixture) -> Array:
+def _host_driven(data: Data, mixture: Mixture) -> Array:
     return data.log_likelihood(mixture)
 
 
 @_host_driven.defjvp
-def _fisher_on_host(data: Any, primals: tuple[Mixture], tangents: tuple[Mixture]) -> tuple[Array, Array]:
+def _fisher_on_host(data: Data, primals: tuple[Mixture], tangents: tuple[Mixture]) -> tuple[Array, Array]:
     moments, value = data.moments(*primals, primals[0].family.statistic)
     return value, jax.jvp(lambda at: expected_log_likelihood(at, moments), primals, tangents)[1]
 
 
 @jax.custom_jvp
-def _data_log_likelihood(mixture: Mixture, data: Any) -> Array:
+def _data_log_likelihood(mixture: Mixture, data: Data) -> Array:
     return data.log_likelihood(mixture)
 
 
@@ -163,7 +163,7 @@ def _fisher(primals: tuple[Mixture, Any], tangents: tuple[Any, Any]) -> tuple[Ar
 
 
 @jax.custom_jvp
-def _of_absent(mixture: Mixture, data: Any) -> Array:
+def _of_absent(mixture: Mixture, data: Data) -> Array:
     """The contribution of components of weight 0 to the log-likelihood: 0, with its derivative in their weights."""
     return zeros_of((), mixture, data)
 

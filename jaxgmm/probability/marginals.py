@@ -1,4 +1,4 @@
-"""Marginals, conditionals, affine maps and moments of mixtures, in closed form."""
+"""Marginals and conditionals of mixtures, in closed form."""
 
 from __future__ import annotations
 

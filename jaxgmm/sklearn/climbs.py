@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -98,7 +99,7 @@ def _settled(fitted: FitResult, before: float, tol: float, mass: float) -> FitRe
     return fitted._replace(status=Status.CONVERGED) if short and little else fitted  # pyright: ignore[reportArgumentType]
 
 
-def _unclimbed(start: Mixture, dtype: Any) -> FitResult:
+def _unclimbed(start: Mixture, dtype: DTypeLike) -> FitResult:
     unknown = jnp.asarray(-jnp.inf, dtype)
     return FitResult(
         mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), start),

@@ -15,6 +15,7 @@ from jaxgmm.fitting.results import FitResult
 from jaxgmm.host.arrays import float_dtype
 from jaxgmm.model.covariances.dense import Dense
 from jaxgmm.model.covariances.diagonal import Diagonal
+from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import as_mixture, is_fit, names_in
 from jaxgmm.model.mixture import Mixture
@@ -55,7 +56,7 @@ def from_sklearn(model: Any) -> Mixture:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(dtype)), mixture)
 
 
-def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covariance_type: Any) -> Mixture:
+def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covariance_type: str | Family) -> Mixture:
     """The mixture, on the host in float64, of arrays in scikit-learn's shapes.
 
     Args:

@@ -9,11 +9,12 @@ covariance, are about eps·‖x‖²·λmax(Σ⁻¹), which `limit` keeps small.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import POOLED, Moments, Statistic
@@ -82,7 +83,7 @@ class Prepared(NamedTuple):
     steepness: Array
 
 
-def limit(dtype: Any) -> float:
+def limit(dtype: DTypeLike) -> float:
     """The largest ‖x‖²·λmax(Σ⁻¹) at which features are exact enough.
 
     Log-joints are then off by at most 1e-3 in float32 (2e-3 at D = 64; typically a fifth of that), and 1e-9 in float64.

@@ -7,12 +7,13 @@ so they keep their digits even from a start a thousand times too wide.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxgmm.data.kernels.reach import too_far
 from jaxgmm.model.covariances.protocol import Covariances
@@ -72,12 +73,12 @@ def prepare(mixture: Mixture) -> Prepared:
     return Prepared(mixture, inverse, every, level, mixture.log_weights + level, steepness)
 
 
-def farthest(dtype: Any, n_features: int) -> float:
+def farthest(dtype: DTypeLike, n_features: int) -> float:
     """The number of standard deviations in each of D columns up to which sums of squares do not overflow."""
     return float(np.sqrt(jnp.finfo(dtype).max)) / (4 * n_features)
 
 
-def nearby(dtype: Any) -> float:
+def nearby(dtype: DTypeLike) -> float:
     """The fraction of `farthest` that a far row is drawn in to."""
     return float(np.sqrt(jnp.finfo(dtype).eps))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxgmm.fitting.algorithms.protocol import Info
 from jaxgmm.fitting.problem import Problem
@@ -98,7 +99,7 @@ class EM:
         return Visit(mixture, moments.mass, log_likelihood, objective, image, gain)
 
 
-def unvisited(dtype: Any) -> Info:
+def unvisited(dtype: DTypeLike) -> Info:
     """The `Info` of an algorithm that has not visited the start yet."""
     return Info(jnp.full((), jnp.nan, dtype), jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32))
 

@@ -28,7 +28,7 @@ from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, gather, merge, spread
-from jaxgmm.model.priors.penalty import Penalty
+from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.model.slots import choose_covariances
 from jaxgmm.model.units import units_of
@@ -48,8 +48,8 @@ def initialize(
     sample_weight: Any = None,
     *,
     method: str = "k-means++",
-    covariance_type: Any = "full",
-    prior: Any = None,
+    covariance_type: str | Family = "full",
+    prior: Prior | None = None,
 ) -> Mixture:
     """A start for `run`. Distances are taken in columns scaled by their standard deviations.
 
@@ -108,7 +108,7 @@ def as_method(method: Any) -> str:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _initialize(key: Array, data: Rows, n_components: int, method: str, family: Family, prior: Any) -> Mixture:
+def _initialize(key: Array, data: Rows, n_components: int, method: str, family: Family, prior: Prior | None) -> Mixture:
     columns = data.columns()
     return start(key, Problem(data, columns, prepare(prior, columns)), n_components, method, family, n_components)
 
@@ -139,7 +139,7 @@ def start(key: Array, problem: Problem, n_components: ArrayLike, method: str, fa
 
 
 @jax.jit
-def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: Any) -> Mixture:
+def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: Prior | None) -> Mixture:
     """The mixture with its `absent` components (K,) placed anew, at centres that k-means++ draws after the others.
 
     Each takes the rows nearest to it, with their mean, covariance and share of the mass; the others share what remains.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, Self
 
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
@@ -69,7 +70,7 @@ class Penalty(Protocol):
 class Prior(Protocol):
     """A belief about mixtures, in no units but the data's: a pytree whose numbers are leaves."""
 
-    def settle(self, dtype: Any) -> Self:
+    def settle(self, dtype: DTypeLike) -> Self:
         """The same prior with its numbers as arrays of a dtype, so that all of them share one compiled program."""
         ...
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
@@ -47,7 +48,7 @@ class Ridge:
     strength: Any = None
     floor_is_fine: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    def settle(self, dtype: Any) -> Ridge:
+    def settle(self, dtype: DTypeLike) -> Ridge:
         """The prior with its strength as an array, so that all strengths share one compiled program."""
         strength = self.strength
         if strength is None:
@@ -104,7 +105,7 @@ class PseudoRows(NamedTuple):
         return -0.5 * jnp.sum(terms)
 
 
-def settle(prior: Prior | None, dtype: Any) -> Prior:
+def settle(prior: Prior | None, dtype: DTypeLike) -> Prior:
     """A prior ready to be traced; None, maximum likelihood, is `Ridge` of strength 0."""
     return (Ridge(0.0) if prior is None else prior).settle(dtype)
 
