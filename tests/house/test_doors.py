@@ -1,6 +1,6 @@
 """One table of inputs, good and bad, through every door: the same answer, or a refusal that names the argument.
 
-`python -m tests.test_doors` prints the count of tried, right, refused and wrong.
+`python -m tests.house.test_doors` prints the count of tried, right, refused and wrong.
 """
 
 import re

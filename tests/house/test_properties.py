@@ -1,7 +1,7 @@
 """Facts that hold whatever the numbers: hypothesis looks for some that break them.
 
 Shapes are few, for each is a compilation; ties, duplicates, weights of zero and units do the variation.
-`JAXGMM_EXAMPLES=2000 pytest tests/test_properties.py` looks longer, with other numbers each time.
+`JAXGMM_EXAMPLES=2000 pytest tests/house/test_properties.py` looks longer, with other numbers each time.
 """
 
 import os
