@@ -169,7 +169,7 @@ def _apart(seen: Visit, mass: np.ndarray, means: np.ndarray, whitening: Whitenin
     with np.errstate(all="ignore"):
         ratio = np.log(seen.mass / seen.mass.sum()) - np.log(mass / mass.sum())
         of_weights = np.where(seen.mass > 0, seen.mass * ratio, 0.0).sum()
-    shift = np.stack([whitening.whiten(k, row[None])[0] for k, row in enumerate(seen.mean - means)])
+    shift = np.stack([whitening.whiten(k, row[:, None])[:, 0] for k, row in enumerate(seen.mean - means)])
     return float(of_weights + 0.5 * (seen.mass * (shift**2).sum(axis=1)).sum())
 
 

@@ -11,8 +11,9 @@ from jaxgmm.model.covariances.dense import Dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.mixture import Mixture
 
-_BLOCK = 1 << 18
-"""The most numbers in a temporary array."""
+_BLOCK = 1 << 14
+"""The most numbers in a temporary array. More are slower: they leave the cache, are mapped and unmapped by the system
+each time, and their products are shared out over threads that spin while they wait."""
 
 
 class Visit(NamedTuple):
@@ -46,14 +47,14 @@ class Whitening(NamedTuple):
     inverse: np.ndarray
     log_det: np.ndarray
 
-    def whiten(self, component: int, rows: np.ndarray) -> np.ndarray:
-        """L_k⁻¹ r for vectors r, (n, D)."""
+    def whiten(self, component: int, residuals: np.ndarray) -> np.ndarray:
+        """L_k⁻¹ r for vectors r, the columns of (D, n)."""
         inverse = self.inverse[component]
-        return rows @ inverse.T if inverse.ndim == 2 else rows * inverse
+        return inverse @ residuals if inverse.ndim == 2 else inverse[:, None] * residuals
 
 
 def visit(whitening: Whitening, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray, dtype: np.dtype) -> Visit:
-    """The E-step of the chosen rows, block by block, by whitened residuals."""
+    """The E-step of the chosen rows, block by block, by whitened residuals; each block a column for each row."""
     n_components, n_features = whitening.means.shape
     mass, first = np.zeros(n_components), np.zeros((n_components, n_features))
     log_likelihood, noise = 0.0, 0.0
@@ -62,22 +63,23 @@ def visit(whitening: Whitening, x: np.ndarray, chosen: np.ndarray, weights: np.n
     centre = np.average(whitening.means, axis=0, weights=np.exp(whitening.log_weights))
     size = max(1, _BLOCK // max(n_components, n_features))
     for start in range(0, len(chosen), size):
-        rows = x[chosen[start : start + size]].astype(np.float64)
+        rows = np.ascontiguousarray(x[chosen[start : start + size]].T, np.float64)
         weight = weights[start : start + size]
-        square = np.empty((n_components, len(rows)))
+        square = np.empty((n_components, rows.shape[1]))
         for k in range(n_components):
-            square[k] = (whitening.whiten(k, rows - whitening.means[k]) ** 2).sum(axis=1)
+            whitened = whitening.whiten(k, rows - whitening.means[k][:, None])
+            np.einsum("dn,dn->n", whitened, whitened, out=square[k])
         log_joint = constant[:, None] - 0.5 * square
         highest = log_joint.max(axis=0)
-        exponential = np.exp(log_joint - highest)
-        normaliser = exponential.sum(axis=0)
+        responsibilities = np.exp(log_joint - highest)
+        normaliser = responsibilities.sum(axis=0)
         log_likelihood += float(weight @ (np.log(normaliser) + highest))
-        responsibilities = exponential * (weight / normaliser)
+        responsibilities *= weight / normaliser
         mass += responsibilities.sum(axis=1)
-        first += responsibilities @ rows
+        first += responsibilities @ rows.T
         # The error of ½‖y‖², y = L⁻¹(x − μ), is |y| times that of y, which is eps·‖L⁻¹‖·‖x − centre‖.
-        reach = np.sqrt(((rows - centre) ** 2).sum(axis=1))
-        noise += float((responsibilities * np.sqrt(square) * steepness[:, None]).sum(axis=0) @ reach)
+        reach = np.sqrt(((rows - centre[:, None]) ** 2).sum(axis=0))
+        noise += float(steepness @ (responsibilities * np.sqrt(square)) @ reach)
     mean = first / np.where(mass > 0, mass, 1.0)[:, None]
     return Visit(mass, mean, log_likelihood, noise * float(np.finfo(dtype).eps))
 

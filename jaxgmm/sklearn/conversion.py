@@ -80,7 +80,8 @@ def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covari
             upper = jnp.asarray(roots, jnp.float64).reshape(-1, means.shape[1], means.shape[1])
             covs = Dense(Dense(jnp.swapaxes(upper, -1, -2)).inverse())
         else:
-            covs = Diagonal(1 / np.asarray(roots, np.float64).reshape(len(means), -1))  # pyright: ignore
+            scale: Any = 1 / np.asarray(roots, np.float64).reshape(len(means), -1)
+            covs = Diagonal(scale, None if roots.shape == means.shape else means.shape[1])
     with np.errstate(divide="ignore"):
         log_weights = np.log(weights.astype(np.float64))
     return to_host(Mixture(log_weights, means, covs, family))  # pyright: ignore[reportArgumentType]

@@ -188,9 +188,17 @@ def test_conversion_both_ways(family, dtype):
     assert all(getattr(model, name).dtype == dtype for name in ARRAYS)
     np.testing.assert_allclose(model.score_samples(x), jaxgmm.log_prob(mixture, x), rtol=cases.tolerance(dtype))
     back = from_sklearn(model)
-    assert back.family == mixture.family and back.means.dtype == dtype
+    assert jax.tree.structure(back) == jax.tree.structure(mixture) and back.means.dtype == dtype
+    np.testing.assert_allclose(jaxgmm.log_prob(back, x), model.score_samples(x), rtol=cases.tolerance(dtype))
     for leaf, expected in zip(jax.tree.leaves(back), jax.tree.leaves(mixture), strict=True):
         np.testing.assert_allclose(leaf, expected, rtol=cases.tolerance(dtype, 12), atol=cases.tolerance(dtype, 12))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_densities_of_the_estimator_are_scikit_learns(family):
+    x, _ = rows()
+    model = GaussianMixture(2, covariance_type=family, random_state=0, max_iter=5, tol=10).fit(x)
+    np.testing.assert_allclose(model.score_samples(x), to_sklearn(model).score_samples(x), rtol=1e-9)
 
 
 def test_a_covariance_close_to_singular_survives_conversion():

@@ -1,7 +1,7 @@
 """Every differentiable public function under every transformation, against finite differences.
 
 What is found is the table of docs/transformations.md: each test holds its row against the page, and
-`JAXGMM_WRITE_DOCS=1 pytest -n 0 -m exhaustive tests/test_transformations.py` writes the rows anew.
+`JAXGMM_WRITE_DOCS=1 pytest -n 0 -m exhaustive tests/house/test_transformations.py` writes the rows anew.
 """
 
 import functools
@@ -20,7 +20,7 @@ from tests.cases import FAMILIES
 
 pytestmark = [pytest.mark.needs_x64, pytest.mark.exhaustive]
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "transformations.md"
+PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "transformations.md"
 COLUMNS = ("jit and vmap", "jvp", "grad", "vmap of grad", "hessian")
 STEP = 1e-5
 KEY = jax.random.key(0)

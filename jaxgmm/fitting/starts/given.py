@@ -103,10 +103,10 @@ def rowless(mixture: Mixture, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     seen = whitening_of(mixture)
     n_rows = int(np.clip(_VALUES // mixture.means.size, 1, BLOCK_ROWS))
     for start in range(0, len(x) if there.any() else 0, n_rows):
-        block, weight = x[start : start + n_rows].astype(np.float64), weights[start : start + n_rows]
-        white = np.stack([seen.whiten(k, block - mean) for k, mean in enumerate(seen.means)])
+        block, weight = x[start : start + n_rows].T.astype(np.float64), weights[start : start + n_rows]
+        white = np.stack([seen.whiten(k, block - mean[:, None]) for k, mean in enumerate(seen.means)])
         with np.errstate(over="ignore", invalid="ignore"):
-            log_joint = (seen.log_weights - 0.5 * seen.log_det)[:, None] - 0.5 * (white**2).sum(axis=-1)
+            log_joint = (seen.log_weights - 0.5 * seen.log_det)[:, None] - 0.5 * (white**2).sum(axis=1)
             share = np.exp(log_joint - log_joint.max(axis=0))
             share = share / share.sum(axis=0)
         # A row beyond all of them is nobody's, and a row without weight has no say.
