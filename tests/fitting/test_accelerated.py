@@ -71,6 +71,7 @@ def test_float32_converges_to_where_em_does(family):
     assert np.isfinite(spent.objective) and spent.objective >= fast.objective - 1e-5 * weights.sum()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_spares_stay_as_they_are(family, dtype):
     start, x, weights = overlapping(family, dtype)
@@ -134,6 +135,7 @@ def test_bad_data_show_in_the_status(dtype):
     assert held.status == Status.COLLAPSED and np.isfinite(held.objective)
 
 
+@pytest.mark.exhaustive
 def test_fit_and_select(blobs):
     chosen = jaxgmm.select(jax.random.key(0), blobs[0], (3, 4, 5), ("tied",), algorithm=FAST)
     by_em = jaxgmm.select(jax.random.key(0), blobs[0], (3, 4, 5), ("tied",))

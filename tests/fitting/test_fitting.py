@@ -168,6 +168,7 @@ def test_given_starts(blobs, dtype):
         jaxgmm.fit(KEY, x, 4, init=labels * 1.0)
 
 
+@pytest.mark.exhaustive
 def test_gradient_through_the_host_door(blobs, dtype):
     x = blobs[0].astype(dtype)
     climbed = jaxgmm.fit(KEY, x, 4, algorithm=Gradient(LBFGS), n_init=2, max_iter=300)
@@ -346,6 +347,7 @@ def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
     assert [cache._cache_size() for cache in caches] == before
 
 
+@pytest.mark.exhaustive
 def test_blocks_share_one_program(blobs, dtype):
     from jaxgmm.fitting import restarts
 

@@ -51,6 +51,7 @@ def test_the_gradient_vanishes_at_the_optimum_of_em(family, data, prior, request
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-9
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("optimizer", [LBFGS, ADAM], ids=["lbfgs", "adam"])
 def test_restarts_in_one_compiled_call(optimizer, blobs, dtype):
     x = blobs[0].astype(dtype)
@@ -145,6 +146,7 @@ def test_standing_still_where_there_is_no_slope_is_convergence(blobs, dtype):
     assert climbed.status == Status.CONVERGED and climbed.n_iter == 10
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_forward_mode_through_a_gradient_fit():
     x, weights = cases.rows(30)

@@ -134,6 +134,7 @@ def test_starts_that_agree_are_counted():
     assert selection._agreement(result._replace(objective=-9.0, status=collapsed), 1e-4) == (5, 1)
 
 
+@pytest.mark.exhaustive
 def test_of_models_that_are_one_the_first_is_fitted(two_clusters, dtype):
     x = two_clusters[:, :1].astype(dtype)
     chosen = jaxgmm.select(KEY, x, [1, 2], ["diag", "full", "tied", "spherical"], n_init=2)

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
+DOCS = pathlib.Path(__file__).parent.parent.parent / "docs"
 PAGES = {path.relative_to(DOCS).with_suffix("").as_posix(): path.read_text() for path in DOCS.rglob("*.md")}
 PAGES = {name: text for name, text in PAGES.items() if not name.startswith("_build")}
 NOTEBOOKS = {name: text for name, text in PAGES.items() if "\nkernelspec:\n" in text}

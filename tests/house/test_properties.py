@@ -356,6 +356,7 @@ def test_weights_are_repeats_and_a_row_of_none_may_hold_anything(family):
     holds()
 
 
+@pytest.mark.exhaustive
 @every_family
 def test_a_fit_commutes_with_affine_maps(family):
     labels = np.arange(N) % 3

@@ -82,6 +82,7 @@ def test_the_information_is_the_hessian_three_ways(family):
     np.testing.assert_allclose(scores(around, rows), by_row(around.origin, x), atol=1e-12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", ["full", "spherical"])
 def test_under_vmap_and_with_an_absent_component(family, dtype):
     start, x, weights = problem(family, dtype)
@@ -106,6 +107,7 @@ def test_under_vmap_and_with_an_absent_component(family, dtype):
     np.testing.assert_allclose(singly(absent, weights), expected, rtol=2e-3 if dtype == np.float32 else 1e-9, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_second_derivatives_of_a_fit():
     start, x, weights = problem("spherical", n_rows=60)

@@ -194,6 +194,7 @@ def test_a_row_too_far_from_one_component_has_the_density_of_another():
     np.testing.assert_allclose(jaxgmm.log_components(mixture, np.float32([[1]])), expected, rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("between", [1e-3, 1e-4])
 def test_far_rows_tell_components_apart_that_lie_close_together(family, between, dtype):
@@ -245,6 +246,7 @@ def test_a_row_far_from_one_component_is_weighed_by_residuals_of_another(dtype):
     np.testing.assert_allclose(jaxgmm.responsibilities(mixture, x)[:, 1], expected, rtol=rtol)
 
 
+@pytest.mark.exhaustive
 def test_far_rows_weigh_what_is_near_by_residuals():
     """Two tight components far from the centre, a wide one near it: a row is far from the wide one alone."""
     means, scales = np.array([[0.0], [1e4], [1e4 + 1e-1]], np.float32), np.array([50.0, 1e-1, 1e-1], np.float32)
