@@ -1,5 +1,7 @@
 """Data written from the protocol alone: every public function gives its result, or names what the data lack."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -142,5 +144,16 @@ def test_derivatives_of_fits_follow_compiled_data():
 def test_what_tells_its_rows_gives_what_needs_them(dtype):
     start, coded, rows = given("coded", dtype)
     assert coded.codes.dtype == np.int8
-    for function in (jaxgmm.responsibilities, jaxgmm.icl, lambda *given: jaxgmm.standard_errors(*given, prior=Ridge(1.0))):
+    for function in (
+        jaxgmm.responsibilities,
+        jaxgmm.icl,
+        lambda *given: jaxgmm.standard_errors(*given, prior=Ridge(1.0)),
+    ):
         chex.assert_trees_all_equal(function(start, coded), function(start, rows))
+
+    def along(weights):
+        return jaxgmm.log_likelihood(start, dataclasses.replace(coded, weights=weights))
+
+    np.testing.assert_allclose(
+        jax.grad(along)(coded.weights), jaxgmm.log_prob(start, rows.x), rtol=100 * tolerance(dtype)
+    )

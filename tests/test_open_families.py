@@ -23,7 +23,7 @@ from tests import cases
 from tests.members.families import EEI, EEV, VEI
 
 pytestmark = pytest.mark.needs_x64
-MCLUST = json.loads((pathlib.Path(__file__).parent / "data" / "mclust14.json").read_text())
+MCLUST = json.loads((pathlib.Path(__file__).parent / "values" / "mclust14.json").read_text())
 OPEN = pytest.mark.parametrize("family", [VEI, EEV, EEI], ids=lambda family: family.name)
 KEY = jax.random.key(0)
 
@@ -65,7 +65,7 @@ def test_the_gain_is_the_difference_of_q(family, prior):
 
     for _ in range(3):
         mixture, gain, expected = step(mixture)
-        assert expected > 0
+        assert gain > 0
         np.testing.assert_allclose(gain, expected, rtol=1e-6, atol=1e-10)
 
 
@@ -78,10 +78,13 @@ def test_coordinates_and_counts(family):
     assert packed.size == family.n_parameters(2, 3) == jaxgmm.n_parameters(family, 2, 3) - 1 - 2 * 3
     anything = family.unpack(packed + jnp.asarray(np.random.default_rng(0).normal(size=packed.shape)), 3)
     chex.assert_trees_all_close(family.unpack(family.pack(anything), 3).dense(), anything.dense(), rtol=1e-9)
-    again = family.update(jnp.ones(family.n_distinct(2)), family.statistic.of_dense(anything.dense()), jnp.zeros(3), None)
+    again = family.update(
+        jnp.ones(family.n_distinct(2)), family.statistic.of_dense(anything.dense()), jnp.zeros(3), None
+    )
     chex.assert_trees_all_close(again.dense(), anything.dense(), rtol=1e-7)
 
 
+@pytest.mark.exhaustive
 @OPEN
 def test_the_information_is_the_hessian(family):
     start, rows, prior = problem(family, Ridge(1e-3))

@@ -212,7 +212,6 @@ def _rotation(angles, n_features):
     return axes
 
 
-
 @dataclasses.dataclass(frozen=True)
 class SharedDiagonal:
     """EEI: one diagonal covariance for all components (Celeux & Govaert 1995)."""
