@@ -72,9 +72,10 @@ nitpicky = True
 # Of other projects, whose inventories a build without a network does not have, and of what is documented in words.
 nitpick_ignore_regex = [
     ("py:.*", r"(jax|jaxlib|numpy|optax|matplotlib|sklearn|numpyro|distrax|collections|os|pathlib|typing)\..*"),
-    ("py:.*", r"Array|ArrayLike|Axes|NotFittedError|Names"),
+    ("py:.*", r"Array|ArrayLike|DTypeLike|Axes|NotFittedError|Names"),
     ("py:.*", r"jaxgmm\.(host\.arrays|data\.passes|fitting\.algorithms\.protocol)\..*"),
-    ("py:.*", r"jaxgmm\.(model\.fitted|inference\.relabelling)\..*"),
+    ("py:.*", r"jaxgmm\.(model\.(fitted|families\.protocol|priors\.penalty)|inference\.relabelling)\..*"),
+    ("py:.*", r"jaxgmm\.(data\.protocol|fitting\.problem|model\.covariances\.protocol)\..*"),
     ("py:.*", r"jaxgmm\.(numpyro|distrax|tfp)\.GaussianMixture"),
 ]
 autodoc_mock_imports = ["numpyro", "distrax", "tensorflow_probability"]
