@@ -23,7 +23,7 @@ from tests import cases
 from tests.members.families import EEI, EEV, VEI
 
 pytestmark = pytest.mark.needs_x64
-MCLUST = json.loads((pathlib.Path(__file__).parent / "values" / "mclust14.json").read_text())
+MCLUST = json.loads((pathlib.Path(__file__).parent.parent / "values" / "mclust14.json").read_text())
 OPEN = pytest.mark.parametrize("family", [VEI, EEV, EEI], ids=lambda family: family.name)
 KEY = jax.random.key(0)
 
