@@ -12,7 +12,7 @@ from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import POOLED, Moments, columns_of, convert
+from jaxgmm.model.moments import Moments, columns_of, convert
 from jaxgmm.model.priors.ridge import prepare
 
 
@@ -48,7 +48,9 @@ def _project(mixture: Mixture, family: Family) -> Mixture:
     mass = mixture.weights
     # Components without weight keep their own covariance, in the new family: mass cancels per component. They have no
     # part in a common one.
-    least = 0.0 if family.statistic == POOLED else float(jnp.finfo(mass.dtype).eps) ** 2
+    least = (
+        0.0 if family.n_distinct(mixture.n_components) < mixture.n_components else float(jnp.finfo(mass.dtype).eps) ** 2
+    )
     alone = jnp.where(mass > 0, mass, least)
     moments = Moments(alone, mixture.means, alone[:, None, None] * mixture.covariances)
     moments = convert(moments, family.statistic)

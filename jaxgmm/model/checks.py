@@ -41,6 +41,12 @@ def _check_leaves(mixture: Mixture, name: str) -> None:
                 f"shape {shape}, not {', '.join(map(str, found))}. Reorder components with jaxgmm.relabel, which keeps "
                 "a covariance that all share"
             )
+    counted = mixture.covs.n_features
+    if counted != n_features:
+        raise ValueError(
+            f"{name} does not fit its family: beside means {means}, its covariances are of {counted} columns. Take "
+            "columns with jaxgmm.marginal, which takes those of both"
+        )
 
 
 def check_mixture(mixture: Any, name: str = "mixture") -> None:

@@ -13,8 +13,8 @@ from jaxgmm.host.arrays import as_floats, is_traced
 from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.covariances.protocol import Covariances
-from jaxgmm.model.families.table import unrestricted
 from jaxgmm.model.fitted import Fitted, as_mixture
+from jaxgmm.model.general import unrestricted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import lower_factor
 from jaxgmm.numerics.linalg import product
@@ -69,9 +69,8 @@ def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
     means = mixture.means * factors[None, :] + shift
     if A.ndim == 0:
         return Mixture(mixture.log_weights, means, mixture.covs.rescale(jnp.abs(factors)), mixture.family)
-    covs, family = _stretched(mixture.covs, factors), mixture.family
-    family = family if family.scales_columns else unrestricted(covs, mixture.n_components)
-    return Mixture(mixture.log_weights, means, covs, family)
+    image = Mixture(mixture.log_weights, means, _stretched(mixture.covs, factors), mixture.family)
+    return image if mixture.family.scales_columns else unrestricted(image)
 
 
 @functools.singledispatch
@@ -126,9 +125,8 @@ def _total_moments(mixture: Mixture) -> tuple[Array, Array]:
 def _transformed(mixture: Mixture, matrix: Array, shift: Array) -> Mixture:
     means = product("ij,kj->ki", matrix, mixture.means) + shift
     covs = Dense(lower_factor(_rows_after(mixture.covs, matrix)))
-    kept = mixture.family.closed and mixture.covs.mixes
-    family = mixture.family if kept else unrestricted(covs, mixture.n_components)
-    return Mixture(mixture.log_weights, means, covs, family)
+    image = Mixture(mixture.log_weights, means, covs, mixture.family)
+    return image if mixture.family.closed and mixture.covs.mixes else unrestricted(image)
 
 
 @functools.singledispatch

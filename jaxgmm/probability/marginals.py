@@ -19,9 +19,8 @@ from jaxgmm.host.checks import as_count
 from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.model.covariances.diagonal import Diagonal
 from jaxgmm.model.covariances.protocol import Covariances
-from jaxgmm.model.families.protocol import Family
-from jaxgmm.model.families.table import unrestricted
 from jaxgmm.model.fitted import Fitted, as_mixture, check_names, names_in
+from jaxgmm.model.general import unrestricted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import inverse_lower, lower_factor
 
@@ -54,7 +53,7 @@ def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
 def _marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
     kept = list(columns)
     covs = _of_columns(mixture.covs, kept)
-    return Mixture(mixture.log_weights, mixture.means[:, kept], covs, _family_of_parts(mixture, covs))
+    return _in_family(Mixture(mixture.log_weights, mixture.means[:, kept], covs, mixture.family))
 
 
 @functools.singledispatch
@@ -68,8 +67,9 @@ def _(covs: Diagonal, kept: list[int]) -> Diagonal:
     return Diagonal(covs.scale[:, kept]) if covs.n_columns is None else Diagonal(covs.scale, len(kept))
 
 
-def _family_of_parts(mixture: Mixture, covs: Covariances) -> Family:
-    return mixture.family if mixture.family.closed else unrestricted(covs, mixture.n_components)
+def _in_family(parts: Mixture) -> Mixture:
+    """Parts of a mixture in its family, where that is closed, else in the least restricted one."""
+    return parts if parts.family.closed else unrestricted(parts)
 
 
 def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike) -> Mixture:
@@ -113,14 +113,13 @@ def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...],
     known, other = list(dims), list(others)
     means = mixture.means
     observed, rest, whitened, shift = _split(mixture.covs, known, other, values[None, :] - means[:, known])
-    family = _family_of_parts(mixture, observed)
     # A component too far to be squared, beside one that is not, has no part in what is left.
     near = jnp.max(jnp.abs(whitened), axis=-1) < farthest(whitened.dtype, len(known))
     there = near | ~jnp.any(near & (mixture.log_weights > -jnp.inf))
-    marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, family)
+    marginal = Mixture(jnp.where(there, mixture.log_weights, -jnp.inf), means[:, known], observed, mixture.family)
     centre = centre_of(marginal)
     log_weights = log_shares(prepare(about(marginal, centre)), (values - centre)[:, None])[:, 0]
-    return Mixture(log_weights, means[:, other] + shift, rest, family)
+    return _in_family(Mixture(log_weights, means[:, other] + shift, rest, mixture.family))
 
 
 @functools.singledispatch

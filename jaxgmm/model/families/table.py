@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from jaxgmm.model.covariances.protocol import Covariances
 from jaxgmm.model.families.dense import FULL as FULL
 from jaxgmm.model.families.dense import TIED as TIED
 from jaxgmm.model.families.diagonal import DIAG as DIAG
@@ -11,13 +10,6 @@ from jaxgmm.model.families.protocol import Family
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (FULL, TIED, DIAG, SPHERICAL)}
 """Every family by its name; the order is the one that tables use."""
-
-
-def unrestricted(covs: Covariances, n_components: int) -> Family:
-    """The least restricted family that holds such covariances of K components as they are."""
-    if not covs.mixes:
-        return DIAG
-    return FULL if covs.count == n_components else TIED
 
 
 _CODES: dict[str, Family] = {"VVV": FULL, "EEE": TIED, "VVI": DIAG, "VII": SPHERICAL}
