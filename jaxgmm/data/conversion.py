@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgmm.data.protocol import PLAIN, Data, check_no_weights, is_data, require
+from jaxgmm.data import draws
+from jaxgmm.data.protocol import PLAIN, Data, check_no_weights, has, is_data, require
 from jaxgmm.data.rows import Rows, as_rows
 from jaxgmm.host.arrays import Names, as_numbers, float_dtype, is_traced, names_of
 from jaxgmm.host.shapes import as_one_column, check_rows
@@ -42,6 +43,11 @@ def unpacked(x: Any, sample_weight: Any) -> tuple[Any, Any]:
     check_no_weights(sample_weight)
     require(x, *PLAIN)
     return x.x, x.weights
+
+
+def rows_of(data: Any, key: Array) -> Any:
+    """Plain rows of data: all, where the data hold them, else as many as stand for them, drawn by weight."""
+    return data if has(data, *PLAIN) else data.draw_rows(key, draws.MOST_ROWS)
 
 
 def names_of_data(x: Any) -> Names | None:

@@ -11,6 +11,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxgmm.numerics.linalg import varying_as
 
+MOST_ROWS = 1 << 16
+"""The most rows that starts and explanations are computed from: of larger data so many are drawn, by weight."""
+
 
 def thinned(key: Array, x: Array, weights: Array, most: int) -> tuple[Array, Array]:
     """So many rows and weights, drawn systematically: one for each equal share of the mass (Madow & Madow 1944)."""

@@ -63,7 +63,7 @@ def intake(x: Any, sample_weight: Any, n_components: int, family: Family) -> Int
     check_no_weights(sample_weight)
     columns = jax.device_get(x.columns())
     dtype, n_counted, n_features = columns.mean.dtype, int(columns.count), x.n_features
-    check_enough_rows(np.ones(n_counted), n_components)
+    check_enough_rows(n_counted, n_components)
     own = Units(np.zeros(n_features), np.ones(n_features))  # pyright: ignore[reportArgumentType]
     return Intake(x, own, 1.0, float(columns.mass), n_counted, n_counted, dtype, None)
 

@@ -94,13 +94,18 @@ def is_data(x: Any) -> bool:
     return hasattr(x, "moments")
 
 
+def has(data: Any, *members: str) -> bool:
+    """Whether data have the members."""
+    return all(hasattr(data, member) for member in members)
+
+
 def require(data: Any, *members: str) -> None:
     """Raise unless data have the members that are needed of them.
 
     Raises:
         TypeError: naming what is missing.
     """
-    missing = [member for member in members if not hasattr(data, member)]
+    missing = [member for member in members if not has(data, member)]
     if missing:
         raise TypeError(
             f"x must be data that have {', '.join(missing)}, as rows have, but {type(data).__name__} does not: see the "

@@ -70,7 +70,7 @@ def weigh(
     """
     weights = as_weights(sample_weight, len(x))
     check_finite(x, weights, names)
-    check_enough_rows(weights, n_components)
+    check_enough_rows(int(np.count_nonzero(weights)), n_components)
     return weights, measure(x, weights, family, dtype, names)
 
 

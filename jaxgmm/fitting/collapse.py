@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxgmm.host.arrays import Names, column_label, is_traced
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import mass_of_distinct
 from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.numerics.factors import eigenvalues
 from jaxgmm.numerics.linalg import product
@@ -68,8 +69,7 @@ def spectrum_of(mixture: Mixture, columns: Columns) -> Spectrum:
 
 def mass_per_covariance(mixture: Mixture, columns: Columns) -> Array:
     """The total mass of the components that use each distinct covariance, (n,)."""
-    mass = columns.mass * mixture.weights
-    return jnp.sum(mass, keepdims=True) if mixture.covs.count < mass.shape[0] else mass
+    return mass_of_distinct(columns.mass * mixture.weights, mixture.covs.count)
 
 
 def n_collapsed(mixture: Mixture, columns: Columns, penalty: Penalty, n_components: ArrayLike | None = None) -> Array:

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.conversion import plain
+from jaxgmm.data.conversion import plain, rows_of
 from jaxgmm.data.intake import intake
 from jaxgmm.data.protocol import Data, host_driven, is_data
 from jaxgmm.data.scaling import check_representable
@@ -111,17 +111,13 @@ def fit(
     result = fit_given(key, given, n_components, sample_weight, options, progress, callback)
     if result.status is Status.COLLAPSED:
         if table is None:
-            drawn = x.draw_rows(key, _MOST_ROWS)
+            drawn = rows_of(x, key)
             rows, weights = np.asarray(drawn.x), drawn.weights
         else:
             rows, weights = table.rows, sample_weight
         causes = why_collapsed(result.mixture, rows, weights, prior, result.feature_names)
         caution(f"the fit collapsed, and is not to be relied on: {causes}. {REMEDY}")
     return result
-
-
-_MOST_ROWS = 1 << 16
-"""The most rows of data other than tables in which the reasons of a collapse are looked for."""
 
 
 class Options(NamedTuple):

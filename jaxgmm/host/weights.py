@@ -65,13 +65,12 @@ def check_responsibilities(resp: np.ndarray, weights: np.ndarray, name: str = "r
         raise ValueError(f"{name} is zero for every row of positive weight")
 
 
-def check_enough_rows(weights: np.ndarray, n_components: int) -> None:
+def check_enough_rows(count: int, n_components: int) -> None:
     """Raise unless there are at least two rows of positive weight, and as many as components.
 
     Raises:
         ValueError: if fewer rows have positive weight.
     """
-    count = int(np.count_nonzero(weights))
     if count < 2:
         raise ValueError("x has one row of positive weight: a mixture needs at least two")
     if count < n_components:

@@ -120,6 +120,11 @@ def distinct(moments: Moments, n_distinct: int) -> Array:
     return jnp.sum(moments.scatter, axis=0, keepdims=True)
 
 
+def mass_of_distinct(mass: Array, n_distinct: int) -> Array:
+    """Mass of each of n distinct covariances, (n,): of the components, (K,), or of all where they share one."""
+    return jnp.sum(mass, keepdims=True) if n_distinct < mass.shape[0] else mass
+
+
 def gather(weights: Array, points: Array, statistic: Statistic) -> Moments:
     """Moments of points, central to rounding: the mean first, then residuals about it.
 

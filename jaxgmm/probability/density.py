@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -36,8 +37,7 @@ def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
         [-2.75 -5.84]
     """
     if is_data(x):
-        mixture, data = as_data(mixture, x, needs=("log_prob",))
-        return over(data, _log_prob_of_data)(mixture, data)
+        return _of_rows(mixture, x, "log_prob")
     mixture, points = as_points(mixture, x)
     return _log_prob(mixture, points)
 
@@ -47,9 +47,15 @@ def _log_prob(mixture: Mixture, x: Array) -> Array:
     return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
 
 
-@jax.jit
-def _log_prob_of_data(mixture: Mixture, data: RowWise) -> Array:
-    return data.log_prob(mixture)
+def _of_rows(mixture: Mixture | Fitted, x: Any, member: str) -> Array:
+    """The numbers of each row that a member of `RowWise` tells."""
+    mixture, data = as_data(mixture, x, needs=(member,))
+    return over(data, _member)(mixture, data, member)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _member(mixture: Mixture, data: RowWise, member: str) -> Array:
+    return getattr(data, member)(mixture)
 
 
 def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
@@ -73,13 +79,7 @@ def log_components(mixture: Mixture | Fitted, x: Any) -> Array:
         [[ -1.84 -17.84]
          [ -5.84  -5.84]]
     """
-    mixture, data = as_data(mixture, x, needs=("log_components",))
-    return over(data, _log_components)(mixture, data)
-
-
-@jax.jit
-def _log_components(mixture: Mixture, data: RowWise) -> Array:
-    return data.log_components(mixture)
+    return _of_rows(mixture, x, "log_components")
 
 
 def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
@@ -102,13 +102,7 @@ def log_joint(mixture: Mixture | Fitted, x: Any) -> Array:
         [[ -2.75 -18.35]
          [ -6.75  -6.35]]
     """
-    mixture, data = as_data(mixture, x, needs=("log_joint",))
-    return over(data, _log_joint)(mixture, data)
-
-
-@jax.jit
-def _log_joint(mixture: Mixture, data: RowWise) -> Array:
-    return data.log_joint(mixture)
+    return _of_rows(mixture, x, "log_joint")
 
 
 def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
@@ -132,13 +126,7 @@ def log_responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
         [[-0.03 -3.62]
          [-0.92 -0.51]]
     """
-    mixture, data = as_data(mixture, x, needs=("log_responsibilities",))
-    return over(data, _log_responsibilities)(mixture, data)
-
-
-@jax.jit
-def _log_responsibilities(mixture: Mixture, data: RowWise) -> Array:
-    return data.log_responsibilities(mixture)
+    return _of_rows(mixture, x, "log_responsibilities")
 
 
 def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:

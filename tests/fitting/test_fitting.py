@@ -2,6 +2,7 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -243,6 +244,19 @@ def test_a_dead_component_comes_back(family, blobs, dtype):
             again = jaxgmm.fit(KEY, x, 4, init=start, covariance_type=family)
         assert again.status == Status.CONVERGED
         np.testing.assert_allclose(again.log_likelihood, whole.log_likelihood, rtol=1e-5)
+
+
+def test_no_row_is_left_out_where_rows_of_a_component_are_counted(dtype):
+    """Two rows of 0.6 are more than one row, wherever in the data they stand: no draw of rows may miss them."""
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(70_000, 1)).astype(dtype), np.ones(70_000, dtype)
+    x[[1234, 56_789]], weights[[1234, 56_789]] = [[100], [101]], 0.6
+    start = jaxgmm.make_mixture([1 - 1e-4, 1e-4], [[0.0], [100.5]], [1.0, 1.0], covariance_type="spherical")
+    start = jax.tree.map(lambda leaf: leaf.astype(dtype), start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = jaxgmm.fit(KEY, x, 2, weights, init=start, covariance_type="spherical", max_iter=2)
+    np.testing.assert_allclose(fitted.mixture.means[1], 100.5, rtol=1e-5)
 
 
 def test_dtypes_in_and_out(blobs):

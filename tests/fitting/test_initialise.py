@@ -116,7 +116,7 @@ def test_large_data_are_thinned_by_weight(method, dtype):
     x += np.random.default_rng(0).normal(scale=0.01, size=x.shape).astype(dtype)
     weights = np.repeat([1.0, 1.0, 0.0], 500).astype(dtype)
     weights[3] = 500.0
-    with programs_with({"jaxgmm.fitting.starts.drawn._MOST_ROWS": 64}):
+    with programs_with({"jaxgmm.data.draws.MOST_ROWS": 64}):
         start = jaxgmm.initialize(KEY, x, 2, weights, method=method)
     # Two thirds of the mass lie near the origin, on one heavy row and 499 light ones; none at 5.
     expected = weights @ x / weights.sum()

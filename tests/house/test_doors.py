@@ -561,7 +561,7 @@ def test_a_bad_weight_that_is_traced_makes_a_start_of_nan(door):
 
 
 def test_a_bad_weight_that_is_traced_is_not_lost_among_drawn_rows():
-    with programs_with({"jaxgmm.fitting.starts.drawn._MOST_ROWS": 16}):
+    with programs_with({"jaxgmm.data.draws.MOST_ROWS": 16}):
         for row in (0, 7, 19):
             start = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))(weighted(-1.0, row))
             assert np.isnan(jaxgmm.log_prob(start, X)).all()

@@ -14,7 +14,7 @@ from jaxgmm.fitting.algorithms.protocol import Info
 from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.steps import maximise
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import Moments
+from jaxgmm.model.moments import Moments, mass_of_distinct
 from jaxgmm.model.priors.penalty import Masses, Penalty
 
 WINDOW = 10
@@ -164,8 +164,7 @@ def rounding_gain(mixture: Mixture, mass: Array) -> Array:
     rounding = rounding_of(mixture)
     error = rounding * mixture.covs.whitened_variances(mixture.covs.deviations())
     square = 0.25 * jnp.sum(error, axis=-1) ** 2
-    shared = square.shape[0] < mass.shape[0]
-    per_covariance = jnp.sum(mass, keepdims=True) if shared else mass
+    per_covariance = mass_of_distinct(mass, square.shape[0])
     of_means = 0.5 * jnp.sum(mass * jnp.sum(_error_of_means(mixture, rounding), axis=-1))
     return 0.5 * jnp.sum(mass) * rounding**2 + of_means + jnp.sum(per_covariance * square)
 

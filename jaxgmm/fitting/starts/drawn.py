@@ -36,9 +36,6 @@ from jaxgmm.model.units import units_of
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
 """Names of the starts that are drawn with a key."""
 
-_MOST_ROWS = 1 << 16
-"""The most rows that a start is computed from: of larger data this many are drawn, anew for each restart."""
-
 
 @keyed
 def initialize(
@@ -164,9 +161,9 @@ def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: 
 
 
 def _fewer(key: Array, data: Data) -> tuple[Array, Rows]:
-    """Rows for a start, no more than `_MOST_ROWS`, and a key for what is drawn next."""
+    """Rows for a start, no more than `draws.MOST_ROWS`, anew for each restart, and a key for what is drawn next."""
     key_rows, key_after = jax.random.split(key)
-    rows = data.draw_rows(key_rows, _MOST_ROWS)
+    rows = data.draw_rows(key_rows, draws.MOST_ROWS)
     return key if rows is data else key_after, rows
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm.data.conversion import rows_of
 from jaxgmm.data.intake import Intake
 from jaxgmm.data.protocol import PLAIN, over, require
 from jaxgmm.fitting.collapse import LEAST_ROWS
@@ -29,17 +30,14 @@ _VALUES = 1 << 22
 """The most numbers in a block of rows: rows times components times columns."""
 
 
-_FEW_ROWS = 1 << 16
-"""Rows, no fewer than which tell whether a component has any."""
-
-
 def given_start(init: Any, taken: Intake, n_components: int, family: Family, prior: Prior, key: Array) -> Mixture:
     """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1.
 
     A component of a mixture that holds less than one row here would stay without rows: it is placed anew, with a
     warning.
     """
-    data, n_features = taken.data, taken.data.n_features
+    data: Any = taken.data
+    n_features = data.n_features
     if isinstance(init, Mixture):
         if (init.n_components, init.n_features) != (n_components, n_features):
             raise ValueError(
@@ -47,7 +45,7 @@ def given_start(init: Any, taken: Intake, n_components: int, family: Family, pri
                 f"but n_components is {n_components} and x has {n_features} columns"
             )
         mixture = taken.units.standardise(to_host(project(init, family)))
-        rows = data.draw_rows(key, max(taken.n_given, _FEW_ROWS))
+        rows = rows_of(data, key)
         absent = rowless(mixture, np.asarray(rows.x), np.asarray(rows.weights, np.float64))
         mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, taken.dtype), mixture)
         if absent.any():
@@ -55,10 +53,10 @@ def given_start(init: Any, taken: Intake, n_components: int, family: Family, pri
             mixture = over(data, placed_anew)(key, data, mixture, jnp.asarray(absent), prior)
     else:
         require(data, *PLAIN)
-        rows, n_given = data.draw_rows(key, np.iinfo(np.int32).max), taken.n_given
-        resp = _as_responsibilities(init, n_given, n_components, np.asarray(rows.weights)[:n_given] > 0)
-        resp = np.pad(resp, ((0, rows.x.shape[0] - n_given), (0, 0)))
-        mixture = labelled_mixture(rows, jnp.asarray(resp, taken.dtype), family, prior)
+        n_given = taken.n_given
+        resp = _as_responsibilities(init, n_given, n_components, np.asarray(data.weights)[:n_given] > 0)
+        resp = np.pad(resp, ((0, data.x.shape[0] - n_given), (0, 0)))
+        mixture = labelled_mixture(data, jnp.asarray(resp, taken.dtype), family, prior)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
 
 

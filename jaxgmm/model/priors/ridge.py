@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import Moments, distinct, statistic_of
+from jaxgmm.model.moments import Moments, distinct, mass_of_distinct, statistic_of
 from jaxgmm.model.priors.penalty import Masses, Penalty, Prior
 
 
@@ -79,8 +79,7 @@ class PseudoRows(NamedTuple):
 
     def masses(self, mass: Array, n_distinct: int) -> Masses:
         """N_k for weights and means, N_j + λ for covariances."""
-        per_covariance = jnp.sum(mass, keepdims=True) if n_distinct < mass.shape[0] else mass
-        return Masses(mass, mass, per_covariance + self.mass)
+        return Masses(mass, mass, mass_of_distinct(mass, n_distinct) + self.mass)
 
     def added(self, moments: Moments, n_distinct: int) -> tuple[Masses, Moments]:
         """Moments of the distinct covariances, S_j + Q of N_j + λ rows; means as they are."""
