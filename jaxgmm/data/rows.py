@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -23,9 +22,10 @@ from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import DIAGONAL, Moments, Statistic, gather
 from jaxgmm.numerics import chunks
+from jaxgmm.numerics.trees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
     """Rows (N, D) with weights (N,).
@@ -149,7 +149,7 @@ class Rows:
         return chunks.each(mixture.means.size, chunk, self.x, self.weights)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class ResidualRows(Rows):
     """Rows whose passes all use whitened residuals, at whatever cost."""

@@ -74,10 +74,11 @@ def _(
         if alone.interrupted.any():
             break
     outcome = together(outcomes)
-    if _fault(algorithm, outcome, careful, tol, penalty) is not None:
+    again = _fault(algorithm, outcome, careful, tol, penalty)
+    if again is not None:
         raise RuntimeError(
             f"the fit is not to be trusted: {fault}. Climbing again, one start at a time, by another kernel, did not "
-            f"mend it. The compiler of jaxlib {_JAXLIB} or the machine miscomputes: install another release "
+            f"mend it: {again}. The compiler of jaxlib {_JAXLIB} or the machine miscomputes: install another release "
             f"of jax and jaxlib (not 0.10.2), and report these numbers"
         )
     return outcome, penalty

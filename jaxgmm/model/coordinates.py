@@ -14,9 +14,10 @@ from jax import Array, nn
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.linalg import product
+from jaxgmm.numerics.trees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Params:
     """A mixture in unconstrained coordinates, where all real values are valid.

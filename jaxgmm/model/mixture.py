@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxgmm.host.arrays import Names, is_traced
 from jaxgmm.host.html import component_table
+from jaxgmm.numerics.trees import register_dataclass
 from jaxgmm.numerics.zero_weights import weight
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Mixture:
     """A mixture of K Gaussians in D dimensions: p(x) = Σ_k π_k N(x; μ_k, Σ_k).

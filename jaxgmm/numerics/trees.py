@@ -1,14 +1,51 @@
-"""Pytrees that leave a compiled program without the arrays that came into it, which would be copied."""
+"""Dataclasses as pytrees, and pytrees that leave a compiled program without the arrays that came into it."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
+T = TypeVar("T")
 
-@jax.tree_util.register_dataclass
+
+def register_dataclass(cls: type[T]) -> type[T]:
+    """The dataclass itself, registered as a pytree; fields with `metadata={"static": True}` are no leaves.
+
+    Take it for `jax.tree_util.register_dataclass`, whose structures of two classes are equal where their static values
+    are (jax 0.10 to 0.12). With those `jax.jit` answers for one class with the program of the other in every process
+    where the structures' hashes, which are addresses, fall together: of 45 processes it was seen in two.
+
+    Example:
+        >>> @jaxgmm.numerics.trees.register_dataclass
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Shifted:
+        ...     rows: jax.Array
+        ...     shift: float = dataclasses.field(default=0.0, metadata={"static": True})
+        >>> len(jax.tree.leaves(Shifted(jnp.ones(3), shift=2.0)))
+        1
+    """
+    fields = [field for field in dataclasses.fields(cls) if field.init]  # pyright: ignore[reportArgumentType]
+    static = tuple(field.name for field in fields if field.metadata.get("static"))
+    leaves = tuple(field.name for field in fields if not field.metadata.get("static"))
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
+
+    def flatten(node: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(node, name) for name in leaves), tuple(getattr(node, name) for name in static)
+
+    def flatten_with_keys(node: T) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
+        children, held = flatten(node)
+        return tuple(zip(keys, children, strict=True)), held
+
+    def unflatten(held: tuple[Any, ...], children: Any) -> T:
+        return cls(**dict(zip(leaves, children, strict=True)), **dict(zip(static, held, strict=True)))
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Place:
     """Where an array stood among a program's inputs."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -27,6 +26,7 @@ from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
 from jaxgmm.model.priors.ridge import Ridge
+from jaxgmm.numerics.trees import register_dataclass
 
 
 class Noisy(NamedTuple):
@@ -53,7 +53,7 @@ def discounted(mixture: Mixture, variances: Array) -> Mixture:
     return dataclasses.replace(mixture, log_weights=mixture.log_weights + discount)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Regularised:
     """EM for rows observed with noise.

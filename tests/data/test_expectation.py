@@ -52,31 +52,34 @@ def test_features_and_residuals_agree(family, n_rows, n_features, n_components, 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_stack_equals_its_members(family, dtype):
+@pytest.mark.parametrize("stacked", ["mixtures", "twice", "own weights", "weights within", "own rows"])
+def test_a_stack_equals_its_members(stacked, family, dtype):
     x, weights, labels = clusters(203, 3, 4, dtype)
     mixtures = [labelled(x, (labels + shift) % 4, family) for shift in (0, 1)]
     mixtures += [jaxgmm.initialize(jax.random.key(0), x, 4, covariance_type=family)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures)
-    one_by_one = [residuals(m.family.statistic, m, x, weights) for m in mixtures]
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
-    rtol = 30 * tolerance(dtype)
-    close(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))(stack), expected, rtol)
-    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), stack)
-    nested = jax.vmap(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights)))(twice)
-    close(jax.tree.map(lambda leaf: leaf[1], nested), expected, rtol)
     own = jnp.stack([weights, 2 * weights, jnp.ones_like(weights)])
-    one_by_one = [residuals(m.family.statistic, m, x, w) for m, w in zip(mixtures, own, strict=True)]
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
-    close(jax.vmap(lambda m, w: jaxgmm.e_step(m, x, w))(stack, own), expected, rtol)
-    # Weights that every member has, beside mixtures that not every member shares.
-    both = jax.vmap(lambda m: jax.vmap(lambda w: jaxgmm.e_step(m, x, w))(own[:2]))(stack)
-    one_by_one = [residuals(m.family.statistic, m, x, w) for m in mixtures for w in own[:2]]
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
-    close(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), both), expected, rtol)
     shifted = jnp.stack([x, x + 1, 2 * x])
-    one_by_one = [residuals(m.family.statistic, m, xs, weights) for m, xs in zip(mixtures, shifted, strict=True)]
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
-    close(jax.vmap(lambda m, xs: jaxgmm.e_step(m, xs, weights))(stack, shifted), expected, rtol)
+    alone = [(m, x, weights) for m in mixtures]
+    if stacked == "mixtures":
+        found = jax.vmap(lambda m: jaxgmm.e_step(m, x, weights))(stack)
+    elif stacked == "twice":
+        twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), stack)
+        found = jax.vmap(jax.vmap(lambda m: jaxgmm.e_step(m, x, weights)))(twice)
+        found = jax.tree.map(lambda leaf: leaf[1], found)
+    elif stacked == "own weights":
+        alone = [(m, x, w) for m, w in zip(mixtures, own, strict=True)]
+        found = jax.vmap(lambda m, w: jaxgmm.e_step(m, x, w))(stack, own)
+    elif stacked == "weights within":
+        # Weights that every member has, beside mixtures that not every member shares.
+        alone = [(m, x, w) for m in mixtures for w in own[:2]]
+        found = jax.vmap(lambda m: jax.vmap(lambda w: jaxgmm.e_step(m, x, w))(own[:2]))(stack)
+        found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    else:
+        alone = [(m, xs, weights) for m, xs in zip(mixtures, shifted, strict=True)]
+        found = jax.vmap(lambda m, xs: jaxgmm.e_step(m, xs, weights))(stack, shifted)
+    one_by_one = [residuals(m.family.statistic, m, xs, w) for m, xs, w in alone]
+    close(found, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one), 30 * tolerance(dtype))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -98,7 +101,8 @@ def test_many_chunks_lose_no_digits(family):
     np.testing.assert_allclose(moments.scatter, expected, rtol=0, atol=most * float(np.max(expected)))
 
 
-def test_rows_made_ready_give_the_same_pass(dtype):
+@pytest.mark.parametrize("stacked", ["weights", "weights within mixtures"])
+def test_rows_made_ready_give_the_same_pass(stacked, dtype):
     x, weights, labels = clusters(701, 3, 4, dtype)
     mixture = labelled(x, labels, "full")
     data = jaxgmm.Rows(x, weights)
@@ -119,10 +123,12 @@ def test_rows_made_ready_give_the_same_pass(dtype):
     own = jnp.stack([weights, jnp.where(jnp.asarray(labels) > 1, weights, 0.0), weights.at[::3].set(0.0)])
     expected = [residuals(statistic, mixture, x, w) for w in own]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
-    close(jax.vmap(of, (None, 0))(mixture, own), expected, 30 * tolerance(dtype))
-    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
-    both = jax.vmap(lambda m: jax.vmap(of, (None, 0))(m, own))(stack)
-    close(jax.tree.map(lambda leaf: leaf[1], both), expected, 30 * tolerance(dtype))
+    if stacked == "weights":
+        found = jax.vmap(of, (None, 0))(mixture, own)
+    else:
+        stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
+        found = jax.tree.map(lambda leaf: leaf[1], jax.vmap(lambda m: jax.vmap(of, (None, 0))(m, own))(stack))
+    close(found, expected, 30 * tolerance(dtype))
 
 
 def test_a_broken_member_leaves_the_others_alone(dtype):

@@ -204,34 +204,51 @@ def test_another_kind_is_refused(door):
         door.from_distribution(object())
 
 
-def test_numpyros_parametrisations_come_back():
+def numpyros_forms(dist, mixture):
+    means = mixture.means
+    rows = jnp.arange(1.0, 10.0).reshape(3, 3)
+    return {
+        "covariances": (dist.MultivariateNormal(means, covariance_matrix=mixture.covariances), "full"),
+        "precisions": (dist.MultivariateNormal(means, precision_matrix=mixture.precisions), "full"),
+        "one factor": (dist.MultivariateNormal(means, scale_tril=mixture.covs.cholesky[0]), "tied"),
+        "equal means": (dist.MultivariateNormal(jnp.zeros((3, 3)), scale_tril=mixture.covs.cholesky), "full"),
+        "one normal": (dist.MultivariateNormal(jnp.zeros(3), jnp.diag(jnp.arange(1.0, 4.0))).expand([3]), "tied"),
+        "round": (dist.MultivariateNormal(means, jnp.eye(3) * jnp.arange(1.0, 4.0)[:, None, None]), "spherical"),
+        "low rank": (dist.LowRankMultivariateNormal(means, jnp.ones((3, 3, 1)), rows), "full"),
+        "columns": (dist.Normal(means, rows).to_event(1), "diag"),
+        "one scale each": (dist.Normal(means, jnp.asarray([[1.0], [2.0], [3.0]])).to_event(1), "spherical"),
+        "one scale": (dist.Normal(0.0, 2.0).expand([3, 3]).to_event(1), "spherical"),
+        "expanded": (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)).to_event(1).expand([3]), "tied"),
+        "scalars": (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)), "full"),
+    }
+
+
+NUMPYROS = """covariances, precisions, one factor, equal means, one normal, round, low rank, columns, one scale each,
+    one scale, expanded, scalars"""
+
+
+@pytest.mark.parametrize("form", [form.strip() for form in NUMPYROS.split(",")])
+def test_numpyros_parametrisations_come_back(form):
     door = opened("numpyro")
     import numpyro.distributions as dist
 
     mixture, _ = cases.mixture("full", dtype=DTYPE)
-    means, weights = mixture.means, dist.Categorical(probs=mixture.weights)
-    forms = [
-        (dist.MultivariateNormal(means, covariance_matrix=mixture.covariances), "full"),
-        (dist.MultivariateNormal(means, precision_matrix=mixture.precisions), "full"),
-        (dist.MultivariateNormal(means, scale_tril=mixture.covs.cholesky[0]), "tied"),
-        (dist.MultivariateNormal(jnp.zeros((3, 3)), scale_tril=mixture.covs.cholesky), "full"),
-        (dist.MultivariateNormal(jnp.zeros(3), jnp.diag(jnp.arange(1.0, 4.0))).expand([3]), "tied"),
-        (dist.MultivariateNormal(means, jnp.eye(3) * jnp.arange(1.0, 4.0)[:, None, None]), "spherical"),
-        (dist.LowRankMultivariateNormal(means, jnp.ones((3, 3, 1)), jnp.arange(1.0, 10.0).reshape(3, 3)), "full"),
-        (dist.Normal(means, jnp.arange(1.0, 10.0).reshape(3, 3)).to_event(1), "diag"),
-        (dist.Normal(means, jnp.asarray([[1.0], [2.0], [3.0]])).to_event(1), "spherical"),
-        (dist.Normal(0.0, 2.0).expand([3, 3]).to_event(1), "spherical"),
-        (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)).to_event(1).expand([3]), "tied"),
-        (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)), "full"),
-    ]
-    for components, family in forms:
-        theirs = dist.MixtureSameFamily(weights, components)
-        back = door.from_distribution(theirs)
-        assert back.covariance_type == family, components
-        x, _ = cases.rows(dtype=DTYPE)
-        expected = theirs.log_prob(x) if components.event_dim else theirs.log_prob(x[:, 0])
-        found = jaxgmm.log_prob(back, x if components.event_dim else x[:, :1])
-        np.testing.assert_allclose(found, expected, rtol=1e-4 if DTYPE == np.float32 else 1e-9)
+    components, family = numpyros_forms(dist, mixture)[form]
+    theirs = dist.MixtureSameFamily(dist.Categorical(probs=mixture.weights), components)
+    back = door.from_distribution(theirs)
+    assert back.covariance_type == family
+    x, _ = cases.rows(dtype=DTYPE)
+    x = x if components.event_dim else x[:, :1]
+    expected = theirs.log_prob(x if components.event_dim else x[:, 0])
+    np.testing.assert_allclose(jaxgmm.log_prob(back, x), expected, rtol=1e-4 if DTYPE == np.float32 else 1e-9)
+
+
+def test_what_numpyro_can_say_and_a_mixture_cannot_is_refused():
+    door = opened("numpyro")
+    import numpyro.distributions as dist
+
+    mixture, _ = cases.mixture("full", dtype=DTYPE)
+    weights = dist.Categorical(probs=mixture.weights)
     matrices = dist.MultivariateNormal(jnp.zeros((3, 2, 3)), jnp.eye(3)).to_event(1)
     with pytest.raises(TypeError, match=r"over rows, not over \(2, 3\)"):
         door.from_distribution(dist.MixtureSameFamily(weights, matrices))
@@ -240,7 +257,8 @@ def test_numpyros_parametrisations_come_back():
     with pytest.raises(ValueError, match="NaN"):
         nothing = dist.Normal(jnp.full(3, jnp.nan), 1.0, validate_args=False)
         door.from_distribution(dist.MixtureSameFamily(weights, nothing))
-    empty = dist.MixtureSameFamily(dist.Categorical(probs=jnp.asarray([1.0, 0.0, 0.0])), forms[0][0])
+    components = dist.MultivariateNormal(mixture.means, scale_tril=mixture.covs.cholesky)
+    empty = dist.MixtureSameFamily(dist.Categorical(probs=jnp.asarray([1.0, 0.0, 0.0])), components)
     assert np.isneginf(door.from_distribution(empty).log_weights[1])
 
 

@@ -66,18 +66,21 @@ def test_with_reg_covar_there_is_an_objective_that_never_falls(x, family):
     assert max(objective(0.01), objective(-0.01)) < objective(0.0)
 
 
-def test_regularised_or_not_degenerate_rows_are_fitted_or_told_of():
+@pytest.mark.parametrize("family", ["full", "spherical"])
+@pytest.mark.parametrize("reg_covar", [1e-6, None, 0])
+def test_regularised_or_not_degenerate_rows_are_fitted_or_told_of(reg_covar, family):
     x = np.repeat(np.eye(3), 5, axis=0)
-    for family in ("full", "spherical"):
-        options = dict(n_components=6, covariance_type=family, random_state=0)
+    model = GaussianMixture(6, covariance_type=family, random_state=0, reg_covar=reg_covar)
+    if reg_covar:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = GaussianMixture(**options, reg_covar=1e-6).fit(x)
-        assert np.isfinite(model.score(x)) and np.linalg.eigvalsh(from_sklearn(model).covariances).min() > 0
-        for reg_covar in (None, 0):
-            with pytest.warns(ConvergenceWarning, match="collapsed"):
-                model = GaussianMixture(**options, reg_covar=reg_covar).fit(x)
-            assert not model.converged_ and np.isfinite(model.score(x))
+            model.fit(x)
+        assert np.linalg.eigvalsh(from_sklearn(model).covariances).min() > 0
+    else:
+        with pytest.warns(ConvergenceWarning, match="collapsed"):
+            model.fit(x)
+        assert not model.converged_
+    assert np.isfinite(model.score(x))
 
 
 def test_without_reg_covar_units_do_not_matter(x):
@@ -191,6 +194,7 @@ def test_grid_search_with_routed_weights(x):
     np.testing.assert_allclose(search.best_score_, best.score(x[:150]), rtol=1e-9)
 
 
+@pytest.mark.exhaustive
 def test_processes_of_joblib(x):
     expected = GaussianMixture(3, random_state=0).fit(x)
     jobs = [delayed(GaussianMixture(3, random_state=0).fit)(x)]

@@ -79,6 +79,7 @@ def test_number_of_parameters():
         jaxgmm.n_parameters("full", 0, 2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_agrees_with_mclusts_choice(faithful, mclust):
     x, _ = faithful
@@ -117,7 +118,7 @@ def test_select_climbs_from_the_starts_of_fit(impl, faithful, dtype):
     """Of the same key: spare components, and programs that several K share, change neither starts nor halving."""
     key, x = jax.random.key(3, impl=impl), faithful[0].astype(dtype)
     options = dict(n_init=4, max_iter=4, tol=0)
-    for candidate in jaxgmm.select(key, x, [2, 3, 8], ["full"], **options):
+    for candidate in jaxgmm.select(key, x, [3, 8], ["full"], **options):
         fitted = jaxgmm.fit(key, x, candidate.n_components, **options)
         for name in ("objective", "status", "n_iter"):
             pair = [np.asarray(getattr(result.restarts, name)) for result in (candidate.result, fitted)]

@@ -49,6 +49,7 @@ def test_the_sandwich_of_one_component_is_whites(family, dtype):
         np.testing.assert_allclose(np.diag(errors.covariances[0]), np.sqrt(fourth) / n, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 @pytest.mark.parametrize("kind,sandwich", [("resampled", True), ("parametric", False)])
 @pytest.mark.parametrize("family", ["full", "spherical"])

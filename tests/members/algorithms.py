@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgmm.numerics.trees import register_dataclass
+
 
 class PatientState(NamedTuple):
     """The state of what is wrapped, and its last estimates, oldest first."""
@@ -17,7 +19,7 @@ class PatientState(NamedTuple):
     log_likelihood = property(lambda self: self.inner.log_likelihood)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Patient:
     """An algorithm that ends where it has wanted to for `length` steps in a row."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxgmm.data.rows import Rows
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.moments import DIAGONAL, Moments, gather, merge, spread
+from jaxgmm.numerics.trees import register_dataclass
 
 
 def columns_of_rows(rows):
@@ -26,7 +27,7 @@ def merged(parts):
     return Columns(mass=whole.mass[0], count=count, mean=whole.mean[0], variance=spread(whole) / whole.mass[0])
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Halves:
     """Rows in two parts, as a compiled program sees them; it tells no number of a single row."""
@@ -100,7 +101,7 @@ def _log_likelihood(block, mixture):
 _of_block = jax.jit(lambda block, mixture, statistic: block.moments(mixture, statistic), static_argnums=2)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Coded:
     """Rows kept in a byte a number: x = origin + step · code."""

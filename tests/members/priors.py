@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxgmm.model.moments import merge
 from jaxgmm.model.priors.ridge import PseudoRows
+from jaxgmm.numerics.trees import register_dataclass
 
 
 class PulledRows(NamedTuple):
@@ -47,7 +48,7 @@ class PulledRows(NamedTuple):
         return self.spread.log_prob(mixture) + of_means
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Conjugate:
     """The normal–inverse-Wishart prior: λ = s Σw, κ = p Σw, Q = λ v V."""

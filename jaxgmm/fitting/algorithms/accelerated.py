@@ -16,6 +16,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.slots import choose_covariances, present
 from jaxgmm.numerics.linalg import finite, product
+from jaxgmm.numerics.trees import register_dataclass
 
 _FLATTEST = 1e-8
 """The least curvature along a step, relative to that of the complete data, at which the step is used."""
@@ -49,7 +50,7 @@ class AcceleratedState(NamedTuple):
     log_likelihood = property(lambda self: self.best.log_likelihood)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Accelerated:
     """EM accelerated by limited-memory BFGS, with EM as its preconditioner (Jamshidian & Jennrich 1997).

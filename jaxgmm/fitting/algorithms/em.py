@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -16,6 +15,7 @@ from jaxgmm.fitting.steps import maximise
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, mass_of_distinct
 from jaxgmm.model.priors.penalty import Masses, Penalty
+from jaxgmm.numerics.trees import register_dataclass
 
 WINDOW = 10
 """The number of steps over which the decay of the gain is measured."""
@@ -57,7 +57,7 @@ class EMState(NamedTuple):
     gains: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EM:
     """Expectation-maximisation (Dempster, Laird & Rubin 1977).

@@ -18,6 +18,7 @@ from jaxgmm.model.coordinates import Params, constrain, unconstrain
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import units_of
+from jaxgmm.numerics.trees import register_dataclass
 from jaxgmm.probability.likelihood import data_log_likelihood
 
 WINDOW = 10
@@ -46,7 +47,7 @@ class GradientState(NamedTuple):
     losses: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Gradient:
     """Gradient ascent in unconstrained coordinates, in columns scaled by their standard deviations.

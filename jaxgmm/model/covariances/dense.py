@@ -9,7 +9,6 @@ import dataclasses
 import functools
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,9 +16,10 @@ from jax import Array
 from jaxgmm.model.covariances.protocol import Covariances
 from jaxgmm.numerics.factors import cholesky, inverse_lower, overflows_when_inverted
 from jaxgmm.numerics.linalg import excess, product
+from jaxgmm.numerics.trees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dense:
     """Full covariance matrices.

@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxgmm.model.covariances.dense import Dense, as_dense
 from jaxgmm.numerics.linalg import excess, reciprocal
+from jaxgmm.numerics.trees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Diagonal:
     """Diagonal covariance matrices.

@@ -13,6 +13,7 @@ from jaxgmm.model.covariances.protocol import Covariances
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.numerics.factors import cholesky, inverse_lower
 from jaxgmm.numerics.linalg import product
+from jaxgmm.numerics.trees import register_dataclass
 
 
 class FactorChart(NamedTuple):
@@ -52,7 +53,7 @@ def factor_chart(covs: Covariances, mass: Array) -> FactorChart:
     return FactorChart(covs, lengths, jnp.repeat(used, lengths.shape[1]))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class PackedChart:
     """Covariances of any family, along the family's own coordinates, turned so that −∂²Q is the identity.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -14,9 +13,10 @@ from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, distinct, mass_of_distinct, statistic_of
 from jaxgmm.model.priors.penalty import Masses, Penalty, Prior
+from jaxgmm.numerics.trees import register_dataclass
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Ridge:
     """A prior that keeps covariances from collapsing and fits from diverging.
