@@ -101,6 +101,7 @@ def test_many_chunks_lose_no_digits(family):
     np.testing.assert_allclose(moments.scatter, expected, rtol=0, atol=most * float(np.max(expected)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("stacked", ["weights", "weights within mixtures"])
 def test_rows_made_ready_give_the_same_pass(stacked, dtype):
     x, weights, labels = clusters(701, 3, 4, dtype)

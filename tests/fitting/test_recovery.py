@@ -30,6 +30,7 @@ def test_the_best_classifier_errs_as_often_as_asked(apart):
     assert error_of_best(apart, N_REFERENCE) == pytest.approx(0.001, rel=0.01)
 
 
+@pytest.mark.exhaustive
 def test_bic_takes_as_many_components_as_there_are(selections):
     assert [chosen.best.n_components for _, _, chosen in selections] == [3] * N_SETS
 

@@ -95,6 +95,7 @@ def test_integer_weights_equal_repeated_rows():
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 @pytest.mark.parametrize("prior", [None, Ridge(1e-2)], ids=["flat", "ridge"])
 def test_influence_of_a_row_without_weight_is_the_same_by_every_way(prior):
@@ -162,6 +163,7 @@ def test_absent_components_and_rows_without_weight_leave_no_nan(family, dtype):
     assert all((~np.isnan(leaf)).all() for leaf in [*errors, *jaxgmm.influence(alone, x, weights)])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_under_jit_and_vmap():
     refit, x, weights = fitted("diag")

@@ -50,6 +50,7 @@ def test_derivatives_of_cholesky_factors(n_rows, dtype):
     assert np.isnan(cholesky(-matrices)).any(axis=(-2, -1)).all()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("most", [1 << 24, 8**3 * 5, 1])
 def test_stacks_are_the_same_a_few_at_a_time(most, monkeypatch, dtype):
     monkeypatch.setattr(module, "_MOST_AT_ONCE", most)

@@ -198,6 +198,7 @@ def test_the_bound_bounds(dtype):
         assert float(value) - 4 * float(error) < float(values(p, q)[1])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_monte_carlo_has_unbiased_gradients_and_a_true_error():
     params = [jaxgmm.unconstrain(mixture) for mixture in pair(("full", "diag"), n_features=1)]

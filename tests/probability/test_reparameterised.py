@@ -129,6 +129,7 @@ def test_derivative_is_that_of_the_inverted_conditional_cdfs(family, n_features)
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_second_derivatives_let_the_row_move():
     mixture, _ = cases.mixture("full", n_components=2, n_features=2)
