@@ -71,8 +71,8 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
         batch, problem = _start(keys[first : first + LANES], rows, prior, data.n_components, method, family)
         for i, length in enumerate(SHORT):
             n_steps = length - (SHORT[i - 1] if i else 0)
-            batch, _ = restarts._advance(algorithm, batch, problem, TOL, n_steps)
-            ends, _ = restarts.end_all(batch, problem.columns, problem.penalty, TOL, data.n_components)
+            batch, _ = restarts._advance.fast(algorithm, batch, problem, TOL, n_steps)
+            ends, _ = restarts.end_all.fast(batch, problem.columns, problem.penalty, TOL, data.n_components)
             sound_at.append(np.asarray(ends.status) <= jaxgmm.Status.MAX_ITER)
             gain_at.append(np.asarray(batch.info.gain) / len(x))
         climbs.append(batch)
@@ -82,12 +82,12 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
         # Lanes are filled again as climbs end, so that none waits for the slowest.
         lanes = np.flatnonzero(unfinished)[np.arange(LANES) % unfinished.sum()]
         part: Any = jax.tree.map(lambda leaf, lanes=lanes: leaf[lanes], whole)
-        part, still = restarts._advance(algorithm, part, problem, TOL, 50)
+        part, still = restarts._advance.fast(algorithm, part, problem, TOL, 50)
         for leaf, fresh in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
             leaf[lanes] = np.asarray(fresh)
         unfinished[lanes] = np.asarray(still)
     status = np.concatenate([
-        restarts.end_all(jax.tree.map(lambda leaf, f=first: leaf[f : f + LANES], whole), problem.columns,
+        restarts.end_all.fast(jax.tree.map(lambda leaf, f=first: leaf[f : f + LANES], whole), problem.columns,
                          problem.penalty, TOL, data.n_components)[0].status
         for first in range(0, n_climbs, LANES)
     ])  # fmt: skip

@@ -18,8 +18,9 @@ from jaxgmm.data.scaling import check_representable
 from jaxgmm.fitting.algorithms.em import EM
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.causes import REMEDY, why_collapsed
-from jaxgmm.fitting.driven import climb_driven
-from jaxgmm.fitting.halving import plan
+from jaxgmm.fitting.driven import climb_driven, start_driven
+from jaxgmm.fitting.halving import pass_work, plan
+from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.restarts import Outcome, choose, climb_all, start_drawn, start_given
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
 from jaxgmm.fitting.starts.drawn import as_method
@@ -37,7 +38,10 @@ from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import Ridge, settle
 from jaxgmm.model.slots import without_spares
 from jaxgmm.model.units import ObjectiveUnits, Units, to_host
+from jaxgmm.numerics.programs import HostProgram
 from jaxgmm.numerics.trees import with_inputs
+
+_split = HostProgram(jax.random.split, static_argnums=(1,))
 
 
 @keyed
@@ -170,7 +174,7 @@ def fit_in_slots(
     taken = intake(x, sample_weight, n_components, family)
     units, prior = taken.units, settle(options.prior, taken.dtype)
     if isinstance(init, str):
-        method, starts = as_method(init), jax.random.split(key, n_init)
+        method, starts = as_method(init), _split(key, n_init)
     else:
         method, starts = None, given_start(init, taken, n_components, family, prior, key)
     slots = max(n_slots, n_components)
@@ -178,11 +182,17 @@ def fit_in_slots(
     def of_units(penalty: Penalty) -> ObjectiveUnits:
         return ObjectiveUnits.of(units, taken.weight_unit, taken.weight, float(penalty.mass))
 
+    def announced(problem: Problem, mixture: Mixture) -> Penalty:
+        n_covariances, told = min(mixture.covs.count, n_components), of_units(problem.penalty)
+        progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
+        return problem.penalty
+
     def climb(data: Data, starts: Any) -> tuple[Outcome, Penalty]:
         if host_driven(data):
             limit = jnp.asarray(tol, taken.dtype)
-            found = climb_driven(algorithm, starts, data, prior, n_components, method, family, max_iter, limit)
-            return found[0], found[1].penalty
+            lanes, problem = start_driven(algorithm, starts, data, prior, n_components, method, family, max_iter)
+            penalty = announced(problem, lanes[0].state.mixture)
+            return climb_driven(algorithm, lanes, problem, limit, max_iter, progress), penalty
         if method is None:
             climbs, part = start_given(algorithm, starts, data, prior, max_iter)
         else:
@@ -190,10 +200,9 @@ def fit_in_slots(
         problem = with_inputs(part, data)
         # Rows without weight do not count: padding must not decide which restarts go on.
         stages = plan(climbs, taken.n_counted, n_components)
-        n_covariances, told = min(climbs.state.mixture.covs.count, n_components), of_units(problem.penalty)
-        progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
-        outcome = climb_all(algorithm, climbs, problem, tol, n_components, stages, max_iter, progress)
-        return outcome, problem.penalty
+        work = pass_work(climbs, taken.n_counted, slots)
+        penalty = announced(problem, climbs.state.mixture)
+        return climb_all(algorithm, climbs, problem, tol, n_components, stages, work, max_iter, progress), penalty
 
     outcome, penalty = verified(taken.data, algorithm, climb, starts, tol)
     best, restarts = choose(outcome)

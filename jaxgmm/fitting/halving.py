@@ -39,8 +39,8 @@ class Stage(NamedTuple):
     n_kept: int
 
 
-def plan(climbs: Climb, n_rows: int, n_components: int) -> tuple[Stage, ...]:
-    """The stages at which stacked climbs are compared, none where halving costs more than it saves.
+def pass_work(climbs: Climb, n_rows: int, n_components: int) -> int:
+    """Multiplications in a pass of stacked climbs, R·N·K·D², or R·N·K·D where covariances are diagonal.
 
     Args:
         climbs: the climbs of all restarts, with a leading axis R.
@@ -49,6 +49,13 @@ def plan(climbs: Climb, n_rows: int, n_components: int) -> tuple[Stage, ...]:
     """
     n_restarts, _, n_features = climbs.state.mixture.means.shape
     n_entries = n_features**2 if climbs.state.mixture.covs.mixes else n_features
+    return n_restarts * n_rows * n_components * n_entries
+
+
+def plan(climbs: Climb, n_rows: int, n_components: int) -> tuple[Stage, ...]:
+    """The stages at which stacked climbs are compared, none where halving costs more than it saves; see `pass_work`."""
+    n_restarts = climbs.state.mixture.means.shape[0]
     n_kept = -(-n_restarts // _KEEP)
-    work = n_restarts * n_rows * n_components * n_entries
-    return (Stage(_SHORT_RUN, n_kept),) if work >= _HALVING_WORK and n_kept < n_restarts else ()
+    if pass_work(climbs, n_rows, n_components) < _HALVING_WORK or n_kept == n_restarts:
+        return ()
+    return (Stage(_SHORT_RUN, n_kept),)

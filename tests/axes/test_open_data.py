@@ -157,3 +157,20 @@ def test_what_tells_its_rows_gives_what_needs_them(dtype):
     np.testing.assert_allclose(
         jax.grad(along)(coded.weights), jaxgmm.log_prob(start, rows.x), rtol=100 * tolerance(dtype)
     )
+
+
+def test_a_fit_that_is_driven_from_the_host_reports_and_can_be_ended(dtype, monkeypatch):
+    monkeypatch.setattr("jaxgmm.fitting.driven._REPORT_SECONDS", 0.0)
+    _, data, rows = given("blocks", dtype)
+    reports = []
+
+    def enough(report):
+        reports.append(report)
+        return report.n_iter >= 4
+
+    fitted = jaxgmm.fit(KEY, data, 2, n_init=2, tol=0, max_iter=20, callback=enough)
+    assert fitted.status is Status.INTERRUPTED and 3 <= fitted.n_iter <= 4
+    assert (np.asarray(fitted.restarts.status) == Status.INTERRUPTED).all()
+    assert {(report.n_restarts, report.n_climbing) for report in reports} == {(2, 2)}
+    last = jaxgmm.log_likelihood(fitted.mixture, rows)
+    np.testing.assert_allclose(fitted.log_likelihood, last, rtol=1e-5)

@@ -71,11 +71,11 @@ def test_new_numbers_compile_nothing(blobs, dtype):
     for program in programs:
         program.clear_cache()
     fit(x)
-    before = [program._cache_size() for program in programs]
+    before = [program.n_programs() for program in programs]
     assert before == [1, 2, 1, 1, 1]
     for i in range(3):
         jaxgmm.fit(jax.random.key(i), x * (i + 2), 5, init="random-rows", n_init=R, max_iter=200, tol=10.0 ** -(i + 2))
-    assert [program._cache_size() for program in programs] == before
+    assert [program.n_programs() for program in programs] == before
 
 
 @pytest.mark.parametrize("n_blocks", [1, 3])

@@ -1,0 +1,72 @@
+"""Programs that are called from the host alone, and compiled by its choice: to run fast, or to be ready soon."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+_SOON = {"xla_backend_optimization_level": 1, "xla_cpu_parallel_codegen_split_count": 1}
+"""Options of XLA's compiler for CPUs with which a program is ready in half the time. Small arrays are as quick."""
+
+_SOON_IN_0_10 = {"xla_cpu_use_fusion_emitters": False}
+"""One more, a third of the rest: releases after 0.10 have nothing else to emit fusions with, and stop at it."""
+
+
+class HostProgram:
+    """A jitted function that no other program calls, compiled to be ready soon.
+
+    Attributes:
+        fast: the function compiled to run fast, for what has much to do.
+    """
+
+    def __init__(self, function: Callable[..., Any], static_argnums: tuple[int, ...] = ()):
+        """Compile nothing yet: the options depend on the backend, which an import must not start.
+
+        Args:
+            function: the function.
+            static_argnums: places of its static arguments.
+        """
+        functools.update_wrapper(self, function)
+        self.__wrapped__ = function
+        self._static = static_argnums
+        self._soon: Any = None
+        self.fast: Any = jax.jit(function, static_argnums=static_argnums)
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value."""
+        if self._soon is None:
+            # A function of its own: JAX keeps the programs of one function together, whatever the options.
+            @functools.wraps(self.__wrapped__)
+            def function(*args: Any) -> Any:
+                return self.__wrapped__(*args)
+
+            self._soon = jax.jit(function, static_argnums=self._static, compiler_options=_options())
+        return self._soon(*args)
+
+    def clear_cache(self) -> None:
+        """Forget all programs."""
+        self.fast.clear_cache()
+        self._soon = None
+
+    def n_programs(self) -> int:
+        """Number of programs that are held."""
+        return sum(made._cache_size() for made in (self.fast, self._soon) if made is not None)
+
+
+def host_program(static_argnums: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], HostProgram]:
+    """A decorator that makes a `HostProgram`."""
+    return functools.partial(HostProgram, static_argnums=static_argnums)
+
+
+def _options() -> dict[str, Any] | None:
+    """The options that make a program be ready soon, but for those that XLA_FLAGS sets; None on other backends."""
+    if jax.default_backend() != "cpu":
+        return None
+    options = _SOON | (_SOON_IN_0_10 if importlib.metadata.version("jaxlib").startswith("0.10.") else {})
+    given = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if name not in given}
