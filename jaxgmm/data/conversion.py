@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpy.typing import ArrayLike
 
 from jaxgmm.data import draws
 from jaxgmm.data.protocol import PLAIN, Data, check_no_weights, has, is_data, require
@@ -31,7 +32,7 @@ def _(x: Rows) -> Any:
     return x.x
 
 
-def unpacked(x: Any, sample_weight: Any) -> tuple[Any, Any]:
+def unpacked(x: Any, sample_weight: ArrayLike | None) -> tuple[Any, Any]:
     """Rows as an array or a table, with their weights: those of `Rows`, or the arguments themselves.
 
     Raises:
@@ -57,7 +58,7 @@ def names_of_data(x: Any) -> Names | None:
 
 
 def as_data(
-    mixture: Mixture | Fitted, x: Any, sample_weight: Any = None, needs: tuple[str, ...] = ()
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, needs: tuple[str, ...] = ()
 ) -> tuple[Mixture, Any]:
     """A mixture and data in one dtype, the wider; `Data` other than `Rows` as they are.
 
@@ -82,7 +83,7 @@ def as_data(
 
 
 @functools.singledispatch
-def _converted(x: Any, mixture: Mixture, sample_weight: Any) -> tuple[Mixture, Data]:
+def _converted(x: Any, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
     if not is_data(x):
         mixture, rows = _as_whole_rows(mixture, x)
         return mixture, as_rows(rows, sample_weight)
@@ -93,7 +94,7 @@ def _converted(x: Any, mixture: Mixture, sample_weight: Any) -> tuple[Mixture, D
 
 
 @_converted.register
-def _(x: Rows, mixture: Mixture, sample_weight: Any) -> tuple[Mixture, Data]:
+def _(x: Rows, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
     mixture, rows = _as_whole_rows(mixture, x.x)
     distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
     return mixture, dataclasses.replace(as_rows(rows, x.weights, "the weights of x"), distances=distances)
@@ -106,7 +107,7 @@ def _as_whole_rows(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:
 
 
 def as_weighted_data(
-    mixture: Mixture | Fitted, x: Any, sample_weight: Any = None, needs: tuple[str, ...] = ()
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = None, needs: tuple[str, ...] = ()
 ) -> tuple[Mixture, Any]:
     """A mixture and data in one dtype, as `as_data`, with the values of the weights checked where they are concrete.
 

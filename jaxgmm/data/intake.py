@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxgmm.data.protocol import FIT, Data, check_no_weights, is_data, require
 from jaxgmm.data.rows import Rows
@@ -43,7 +44,7 @@ class Intake(NamedTuple):
 
 
 @functools.singledispatch
-def intake(x: Any, sample_weight: Any, n_components: int, family: Family) -> Intake:
+def intake(x: Any, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     """What a fit is made of: rows scaled in float64, any other `Data` in the units that they come in.
 
     Args:
@@ -69,7 +70,7 @@ def intake(x: Any, sample_weight: Any, n_components: int, family: Family) -> Int
 
 
 @intake.register
-def _(x: Table, sample_weight: Any, n_components: int, family: Family) -> Intake:
+def _(x: Table, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     rows, names = x
     dtype = float_dtype(rows)
     weights, units = weigh(rows, sample_weight, n_components, family, dtype, names)
@@ -84,6 +85,6 @@ def _(x: Table, sample_weight: Any, n_components: int, family: Family) -> Intake
 
 
 @intake.register
-def _(x: Rows, sample_weight: Any, n_components: int, family: Family) -> Intake:
+def _(x: Rows, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     check_no_weights(sample_weight)
     return intake(as_table(x.x), x.weights, n_components, family)

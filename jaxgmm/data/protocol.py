@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 import jax
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from jaxgmm.data.rows import Rows
 from jaxgmm.model.columns import Columns
@@ -113,7 +114,7 @@ def require(data: Any, *members: str) -> None:
         )
 
 
-def check_no_weights(sample_weight: Any) -> None:
+def check_no_weights(sample_weight: ArrayLike | None) -> None:
     """Raise unless no weights are given beside a `Data`.
 
     Raises:

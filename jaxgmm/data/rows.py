@@ -10,6 +10,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from numpy.typing import ArrayLike
 
 from jaxgmm.data import draws
 from jaxgmm.data.centring import about, centre_of, in_place
@@ -163,7 +164,7 @@ class ResidualRows(Rows):
         return self
 
 
-def as_rows(x: Array, sample_weight: Any = None, name: str = "sample_weight") -> Rows:
+def as_rows(x: Array, sample_weight: ArrayLike | None = None, name: str = "sample_weight") -> Rows:
     """Rows of an array (N, D) with weights in its dtype: 1 for each row if None; NaN for negative or infinite ones.
 
     Raises:

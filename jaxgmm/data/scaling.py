@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxgmm.host.arrays import Names, column_label
 from jaxgmm.host.checks import BLOCK_ROWS, check_finite
@@ -59,7 +59,12 @@ def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weigh(
-    x: np.ndarray, sample_weight: Any, n_components: int, family: Family, dtype: DTypeLike, names: Names | None = None
+    x: np.ndarray,
+    sample_weight: ArrayLike | None,
+    n_components: int,
+    family: Family,
+    dtype: DTypeLike,
+    names: Names | None = None,
 ) -> tuple[np.ndarray, Units]:
     """The weights of the rows as an array (N,), and the units of the columns, checked for a fit of `n_components`.
 

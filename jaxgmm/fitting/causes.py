@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxgmm.data.scaling import constant_columns, measure
 from jaxgmm.fitting.collapse import LEAST_ROWS
@@ -31,7 +30,9 @@ _SLACK = 1.1
 """The factor by which a value may exceed its limit, since the mixture was rounded in the user's units."""
 
 
-def why_collapsed(mixture: Mixture, x: np.ndarray, sample_weight: Any, prior: Prior | None, names: Names | None) -> str:
+def why_collapsed(
+    mixture: Mixture, x: np.ndarray, sample_weight: ArrayLike | None, prior: Prior | None, names: Names | None
+) -> str:
     """Part of a sentence that says which components have collapsed, and in which columns.
 
     Args:

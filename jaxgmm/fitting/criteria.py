@@ -237,7 +237,11 @@ _counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
 
 
 def _asked(
-    mixture: Mixture | Fitted, x: Any, sample_weight: Any, n: Any, needs: tuple[str, ...] = ("log_likelihood",)
+    mixture: Mixture | Fitted,
+    x: Any,
+    sample_weight: ArrayLike | None,
+    n: Any,
+    needs: tuple[str, ...] = ("log_likelihood",),
 ) -> tuple[Mixture, Any, Array, Array]:
     """A mixture and data in one dtype, and the number of rows that the data and a unit of weight count as."""
     mixture, data = as_data(mixture, x, sample_weight, needs)

@@ -50,7 +50,7 @@ def run(
     algorithm: Algorithm,
     mixture: Mixture | Fitted,
     x: Any,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     *,
     prior: Prior | None = None,
     max_iter: int = 1000,

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_data, unpacked
 from jaxgmm.data.draws import nests
@@ -35,7 +36,7 @@ def select(
     x: Any,
     n_components: Iterable[int] = range(1, 10),
     covariance_types: Iterable[Any] = tuple(FAMILIES),
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     *,
     criterion: str = "bic",
     n: float | None = None,

@@ -15,9 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import DTypeLike
 
+from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import ResidualRows, Rows
+from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.restarts import Outcome, choose, together
 from jaxgmm.fitting.results import FitResult, Status
 from jaxgmm.fitting.visits import Visit, Whitening, visit, whitening_of
@@ -47,8 +50,8 @@ _LEAST_GAIN = 1e-2
 
 @functools.singledispatch
 def verified(
-    data: Any, algorithm: Any, climb: Callable[[Any, Any], tuple[Outcome, Any]], starts: Any, tol: float
-) -> tuple[Outcome, Any]:
+    data: Data, algorithm: Algorithm, climb: Callable[[Any, Any], tuple[Outcome, Penalty]], starts: Any, tol: float
+) -> tuple[Outcome, Penalty]:
     """The result of `climb(data, starts)`, if NumPy finds nothing wrong with its best fit.
 
     Else the climbs are repeated, one after another, by whitened residuals alone.
@@ -61,8 +64,8 @@ def verified(
 
 @verified.register
 def _(
-    data: Rows, algorithm: Any, climb: Callable[[Any, Any], tuple[Outcome, Any]], starts: Any, tol: float
-) -> tuple[Outcome, Any]:
+    data: Rows, algorithm: Algorithm, climb: Callable[[Any, Any], tuple[Outcome, Penalty]], starts: Any, tol: float
+) -> tuple[Outcome, Penalty]:
     outcome, penalty = climb(data, starts)
     fault = _fault(algorithm, outcome, data, tol, penalty)
     if fault is None:
@@ -84,7 +87,7 @@ def _(
     return outcome, penalty
 
 
-def _fault(algorithm: Any, outcome: Outcome, data: Rows, tol: float, penalty: Any) -> str | None:
+def _fault(algorithm: Algorithm, outcome: Outcome, data: Rows, tol: float, penalty: Penalty) -> str | None:
     return disagreement(algorithm, choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)), penalty)
 
 
@@ -99,7 +102,7 @@ def warn_of_compiler() -> None:
 
 
 def disagreement(
-    algorithm: Any, fitted: FitResult, data: Rows, tol: float, lane_passes: int, penalty: Penalty | None = None
+    algorithm: Algorithm, fitted: FitResult, data: Rows, tol: float, lane_passes: int, penalty: Penalty | None = None
 ) -> str | None:
     """A sentence on what NumPy finds wrong with a fit, or None.
 
@@ -161,7 +164,7 @@ def disagreement(
 
 
 @jax.jit
-def _pass(mixture: Mixture, data: Rows) -> tuple[Moments, Any]:
+def _pass(mixture: Mixture, data: Rows) -> tuple[Moments, Array]:
     return data.moments(mixture, mixture.family.statistic)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxgmm.host.arrays import as_numbers
 
 
-def as_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+def as_weights(sample_weight: ArrayLike | None, n_rows: int) -> np.ndarray:
     """Weights of rows on the host, (N,), float64; None is 1 for each row.
 
     Raises:

@@ -121,7 +121,7 @@ def bootstrap(
     return _bootstrap(key, mixture, rows, settle(prior, dtype), algorithm, jnp.asarray(tol, dtype), n, kind, max_iter)
 
 
-def _check_unweighted(x: Any, sample_weight: Any) -> None:
+def _check_unweighted(x: Any, sample_weight: ArrayLike | None) -> None:
     unequal = is_data(x) and not is_traced(x.weights) and bool(jnp.any(x.weights != 1))
     if sample_weight is not None or unequal:
         given = "the weights of x must all be 1" if unequal else "sample_weight must be None"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from numpy.typing import ArrayLike
 
 from jaxgmm.data.centring import about, centre_of, in_place, is_lost
 from jaxgmm.data.conversion import as_weighted_data
@@ -47,7 +48,9 @@ class Parameters(NamedTuple):
     covariances: Array
 
 
-def as_scored_rows(mixture: Mixture | Fitted, x: Any, sample_weight: Any, prior: Prior | None) -> tuple[Mixture, Rows]:
+def as_scored_rows(
+    mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None, prior: Prior | None
+) -> tuple[Mixture, Rows]:
     """A mixture and rows in one dtype.
 
     Raises:

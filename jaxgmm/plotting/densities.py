@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from jaxgmm.plotting.colours import INK, palette, shades
 from jaxgmm.plotting.legends import component_keys, name_axes, note_sample, stated
@@ -28,7 +29,7 @@ def curves(
     ax: Axes | None = None,
     *,
     dims: Any = None,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     legend: bool = True,
 ) -> Axes:
     """The density along one column, its terms π_k N(x; μ_k, σ_k²), and the rows.
@@ -68,7 +69,7 @@ def contours(
     *,
     dims: Any = None,
     coverage: Any = (0.25, 0.5, 0.75, 0.95),
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     max_rows: int | None = MAX_ROWS,
     legend: bool = True,
 ) -> Axes:

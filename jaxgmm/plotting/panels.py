@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from jaxgmm.plotting.densities import draw_curves
 from jaxgmm.plotting.legends import component_keys, ellipse_key, name_axes, note_sample
@@ -24,7 +25,7 @@ def pairs(
     *,
     dims: Any = None,
     coverage: Any = COVERAGE,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     max_rows: int | None = MAX_ROWS,
     legend: bool = True,
 ) -> np.ndarray:

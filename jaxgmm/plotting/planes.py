@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
 
 from jaxgmm.plotting.colours import INK, palette
 from jaxgmm.plotting.densities import draw_curves
@@ -29,7 +30,7 @@ def clusters(
     *,
     dims: Any = None,
     coverage: Any = COVERAGE,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     max_rows: int | None = MAX_ROWS,
     legend: bool = True,
 ) -> Axes:
@@ -118,7 +119,7 @@ def uncertainty(
     *,
     dims: Any = None,
     coverage: Any = COVERAGE,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     max_rows: int | None = MAX_ROWS,
     legend: bool = True,
 ) -> Axes:

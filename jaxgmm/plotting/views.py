@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from jaxgmm.host.arrays import Names, as_table, is_traced
 from jaxgmm.host.checks import as_count, check_finite
@@ -101,7 +102,7 @@ def as_view(
     mixture: Any,
     x: Any,
     dims: Any,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     max_rows: int | None = MAX_ROWS,
     *,
     least: int = 1,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -104,7 +105,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> GaussianMixture:
         """Fit the mixture to rows.
 
         Args:
@@ -131,7 +132,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         warn_of(self, fitted, X, weights)
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> np.ndarray:
         """The components that rows are assigned to, after a fit to these rows.
 
         Args:
@@ -177,7 +178,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._of_rows(log_prob, X)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood Σ wᵢ log p(xᵢ) / Σ wᵢ.
 
         Args:
@@ -190,7 +191,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._of_all(score, X, sample_weight)
 
-    def aic(self, X: Any, sample_weight: Any = None, *, n: float | None = None) -> float:
+    def aic(self, X: Any, sample_weight: ArrayLike | None = None, *, n: float | None = None) -> float:
         """Akaike's information criterion; lower is better.
 
         Args:
@@ -203,7 +204,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._of_all(aic, X, sample_weight, n=n)
 
-    def bic(self, X: Any, sample_weight: Any = None, *, n: float | None = None) -> float:
+    def bic(self, X: Any, sample_weight: ArrayLike | None = None, *, n: float | None = None) -> float:
         """Bayesian information criterion; lower is better.
 
         Args:
@@ -248,13 +249,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with jax.enable_x64(True):
             return np.asarray(function(from_sklearn(self), in_bucket(x)))[: len(x)]
 
-    def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: Any, **options: Any) -> float:
+    def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: ArrayLike | None, **options: Any) -> float:
         """The value of a function of the mixture, rows and weights."""
         x, weights = self._asked(X, sample_weight)
         with jax.enable_x64(True):
             return float(function(from_sklearn(self), in_bucket(x), in_bucket(weights), **options))
 
-    def _asked(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _asked(self, X: Any, sample_weight: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
         X = validate_data(self, readable(X), dtype=(np.float64, np.float32), reset=False)
         return X, as_weights(sample_weight, len(X))

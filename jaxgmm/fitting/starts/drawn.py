@@ -42,7 +42,7 @@ def initialize(
     key: Array,
     x: Any,
     n_components: int,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     *,
     method: str = "k-means++",
     covariance_type: str | Family = "full",
