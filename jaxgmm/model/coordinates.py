@@ -111,7 +111,9 @@ def _constrain(params: Params) -> Mixture:
     chex.assert_shape(params.logits, (n_components - 1,))
     basis = jnp.asarray(_sum_to_zero_basis(n_components), params.means.dtype)
     log_weights = nn.log_softmax(product("kj,j->k", basis, params.logits))
-    return Mixture(log_weights, params.means, params.family.unpack(params.scales, n_features), params.family)
+    family = params.family
+    covs = family.unpack(params.scales, family.n_distinct(n_components), n_features)
+    return Mixture(log_weights, params.means, covs, family)
 
 
 def log_det_jacobian(params: Params) -> Array:
@@ -119,7 +121,7 @@ def log_det_jacobian(params: Params) -> Array:
 
     θ holds π_1 … π_{K−1}, the means, and the distinct covariances' free entries (variances where
     diagonal). The weights contribute ½ log K + Σ_k log π_k, the means nothing, a Cholesky factor
-    D log 2 + Σ_i (D − i + 2) log L_ii.
+    D log 2 + Σ_i (D − i + 2) log L_ii. A family whose covariances have entries in common names those that θ holds.
 
     Args:
         params: the coordinates.
@@ -145,7 +147,8 @@ def _log_det_jacobian(params: Params) -> Array:
     n_components, n_features = params.means.shape
     log_weights = _constrain(params).log_weights
     weights = 0.5 * float(np.log(n_components)) + jnp.sum(log_weights)
-    return weights + params.family.log_det_jacobian(params.scales, n_features)
+    family = params.family
+    return weights + family.log_det_jacobian(params.scales, family.n_distinct(n_components), n_features)
 
 
 def _check_params(params: Any) -> None:

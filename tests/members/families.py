@@ -85,13 +85,19 @@ class SharedShape:
         basis = jnp.asarray(sum_to_zero(logs.shape[1]), logs.dtype)
         return jnp.concatenate([volumes, (logs[0] - volumes[0]) @ basis])[None]
 
-    def unpack(self, coordinates, n_features):
-        volumes, shape = jnp.split(coordinates[0], [coordinates.shape[1] - n_features + 1])
+    def unpack(self, coordinates, n_distinct, n_features):
+        volumes, shape = jnp.split(coordinates[0], [n_distinct])
         logs = volumes[:, None] + (jnp.asarray(sum_to_zero(n_features), shape.dtype) @ shape)[None, :]
         return Diagonal(jnp.exp(0.5 * logs))
 
-    def log_det_jacobian(self, coordinates, n_features):
-        return DIAG.log_det_jacobian(jnp.log(self.unpack(coordinates, n_features).scale), n_features)
+    def log_det_jacobian(self, coordinates, n_distinct, n_features):
+        """To the variances of the first component, and the first variance of each other."""
+
+        def entries(flat):
+            variances = self.unpack(flat[None], n_distinct, n_features).scale ** 2
+            return jnp.concatenate([variances[0], variances[1:, 0]])
+
+        return jnp.linalg.slogdet(jax.jacobian(entries)(coordinates[0]))[1]
 
     def n_parameters(self, n_components, n_features):
         return n_components + n_features - 1
@@ -152,14 +158,20 @@ class SharedSpectrum:
         angles = jax.vmap(_angles_of)(axes)
         return jnp.concatenate([jnp.log(jnp.mean(spectrum, axis=0)), angles.ravel()])[None]
 
-    def unpack(self, coordinates, n_features):
+    def unpack(self, coordinates, n_distinct, n_features):
         logs, angles = jnp.split(coordinates[0], [n_features])
-        angles = angles.reshape(-1, n_features * (n_features - 1) // 2)
+        angles = angles.reshape(n_distinct, n_features * (n_features - 1) // 2)
         return _of_axes(jax.vmap(lambda each: _rotation(each, n_features))(angles), jnp.exp(logs))
 
-    def log_det_jacobian(self, coordinates, n_features):
-        covs = self.unpack(coordinates, n_features)
-        return FULL.log_det_jacobian(FULL.pack(covs), n_features)
+    def log_det_jacobian(self, coordinates, n_distinct, n_features):
+        """To the first covariance on and below its diagonal, and to the others below theirs."""
+        on, below = np.tril_indices(n_features), np.tril_indices(n_features, -1)
+
+        def entries(flat):
+            dense = self.unpack(flat[None], n_distinct, n_features).dense()
+            return jnp.concatenate([dense[0][on], dense[1:, below[0], below[1]].ravel()])
+
+        return jnp.linalg.slogdet(jax.jacobian(entries)(coordinates[0]))[1]
 
     def n_parameters(self, n_components, n_features):
         return n_features + n_components * n_features * (n_features - 1) // 2
@@ -237,11 +249,11 @@ class SharedDiagonal:
     def pack(self, covs):
         return DIAG.pack(covs)
 
-    def unpack(self, coordinates, n_features):
-        return DIAG.unpack(coordinates, n_features)
+    def unpack(self, coordinates, n_distinct, n_features):
+        return DIAG.unpack(coordinates, n_distinct, n_features)
 
-    def log_det_jacobian(self, coordinates, n_features):
-        return DIAG.log_det_jacobian(coordinates, n_features)
+    def log_det_jacobian(self, coordinates, n_distinct, n_features):
+        return DIAG.log_det_jacobian(coordinates, n_distinct, n_features)
 
     def n_parameters(self, n_components, n_features):
         return n_features

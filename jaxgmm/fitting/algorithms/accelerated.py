@@ -197,7 +197,7 @@ def _displaced(mixture: Mixture, direction: Array) -> Mixture:
     return Mixture(
         log_weights=mixture.log_weights + of_weights,
         means=mixture.means + of_means.reshape(mixture.means.shape),
-        covs=family.unpack(scales + of_scales.reshape(scales.shape), n_features),
+        covs=family.unpack(scales + of_scales.reshape(scales.shape), mixture.covs.count, n_features),
         family=family,
     )
 

@@ -111,4 +111,4 @@ def packed_chart(family: Family, covs: Covariances, mass: Array, scatter: Array)
 
 
 def _unpacked(family: Family, covs: Covariances, packed: Array, direction: Array) -> Covariances:
-    return family.unpack(packed + direction.reshape(packed.shape), covs.n_features)
+    return family.unpack(packed + direction.reshape(packed.shape), covs.count, covs.n_features)

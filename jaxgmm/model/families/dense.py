@@ -54,14 +54,14 @@ class DenseFamily:
         log_diagonal = jnp.log(jnp.diagonal(factors, axis1=-2, axis2=-1))
         return jnp.concatenate([log_diagonal, factors[:, below[0], below[1]]], axis=-1)
 
-    def unpack(self, coordinates: Array, n_features: int) -> Dense:
+    def unpack(self, coordinates: Array, n_distinct: int, n_features: int) -> Dense:
         """The inverse of `pack`."""
         below, on = np.tril_indices(n_features, -1), np.arange(n_features)
         factors = jnp.zeros((coordinates.shape[0], n_features, n_features), coordinates.dtype)
         factors = factors.at[:, on, on].set(jnp.exp(coordinates[:, :n_features]))
         return Dense(factors.at[:, below[0], below[1]].set(coordinates[:, n_features:]))
 
-    def log_det_jacobian(self, coordinates: Array, n_features: int) -> Array:
+    def log_det_jacobian(self, coordinates: Array, n_distinct: int, n_features: int) -> Array:
         """log|∂(vech Σ)/∂coordinates|, (): Σ_j [D log 2 + Σ_i (D − i + 2) log L_ii], i from 1."""
         power = jnp.arange(n_features + 1, 1, -1, dtype=coordinates.dtype)
         per_covariance = coordinates[:, :n_features] * power[None, :] + float(np.log(2))

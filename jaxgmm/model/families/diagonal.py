@@ -48,11 +48,11 @@ class DiagonalFamily:
         """Log standard deviations, (K, D) or (K, 1)."""
         return jnp.log(covs.deviations())
 
-    def unpack(self, coordinates: Array, n_features: int) -> Diagonal:
+    def unpack(self, coordinates: Array, n_distinct: int, n_features: int) -> Diagonal:
         """The inverse of `pack`."""
         return self._covariances(jnp.exp(coordinates), n_features)
 
-    def log_det_jacobian(self, coordinates: Array, n_features: int) -> Array:
+    def log_det_jacobian(self, coordinates: Array, n_distinct: int, n_features: int) -> Array:
         """log|∂σ²/∂log σ| = Σ log 2σ², ()."""
         return jnp.sum(2 * coordinates + float(np.log(2)))
 

@@ -71,7 +71,8 @@ class Family(Protocol):
         Args:
             mass: N_j, (n,).
             scatter: S_j in the family's statistic, (n, ...).
-            floor: the least variances that the data resolve, (D,).
+            floor: the least variances that the data resolve, (D,); may be 0. Variances are clipped to it last, even if
+                the result is then slightly outside the family.
             previous: the covariances before, from which a family without a closed form goes on, or None.
         """
         ...
@@ -79,8 +80,10 @@ class Family(Protocol):
     def gain(self, old: Covariances, new: Covariances, mass: Array, scatter: Array, rounding: float = 0.0) -> Array:
         """Q(new) − Q(old), never negative, (), for `new` what `update` gives; without cancellation.
 
-        Where the precisions of the family form a linear space it is Σ_j N_j KL(N(0, new) ‖ N(0, old)). What errors of
-        the relative size `rounding` make of each term is left out.
+        Where the precisions of the family form a linear space it is Σ_j N_j KL(N(0, new) ‖ N(0, old)), which
+        `new.divergence(old, rounding)` gives. Errors of the relative size `rounding` in a ratio r of variances make
+        rounding²/2 of r − 1 − log r: so much is subtracted from each such term, down to 0. A family whose gain has
+        no such terms may ignore `rounding`: where rounding outweighs `tol`, its fits then end as MAX_ITER.
         """
         ...
 
@@ -95,15 +98,18 @@ class Family(Protocol):
         ...
 
     def pack(self, covs: Covariances) -> Array:
-        """Unconstrained coordinates, (m, C); a row for each distinct covariance where these have none in common."""
+        """Unconstrained coordinates, (n, C), a row for each distinct covariance; (1, P) where these share some."""
         ...
 
-    def unpack(self, coordinates: Array, n_features: int) -> Covariances:
-        """The covariances that coordinates stand for: every real value is valid, and `pack` gives it back."""
+    def unpack(self, coordinates: Array, n_distinct: int, n_features: int) -> Covariances:
+        """The n covariances that coordinates stand for: every real value is valid, and `pack` gives it back."""
         ...
 
-    def log_det_jacobian(self, coordinates: Array, n_features: int) -> Array:
-        """Log-determinant of the map from coordinates to free entries of the covariances, summed, ()."""
+    def log_det_jacobian(self, coordinates: Array, n_distinct: int, n_features: int) -> Array:
+        """Log-determinant of the map from the coordinates to as many entries of the covariances, ().
+
+        These entries determine the others. Where covariances share coordinates, the family's docstring names the entries.
+        """
         ...
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
