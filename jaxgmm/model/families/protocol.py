@@ -108,7 +108,7 @@ class Family(Protocol):
     def log_det_jacobian(self, coordinates: Array, n_distinct: int, n_features: int) -> Array:
         """Log-determinant of the map from the coordinates to as many entries of the covariances, ().
 
-        These entries determine the others. Where covariances share coordinates, the family's docstring names the entries.
+        These entries determine the others. Where covariances share coordinates, the family's docstring names them.
         """
         ...
 
