@@ -29,8 +29,8 @@ def test_flags_that_the_user_set_are_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     options = programs._options()
     if jax.default_backend() == "cpu":
-        assert options["xla_backend_optimization_level"] == 1
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+        assert options["xla_backend_optimization_level"] == 2
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
     assert "xla_backend_optimization_level" not in (programs._options() or {})
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert programs._options() is None
