@@ -21,6 +21,6 @@ def programs_with(constants):
 
 def _forget_programs():
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "jaxgmm"]
-    for held in [held for module in modules for held in vars(module).values()]:
+    for held in [held for module in modules for held in vars(module).values() if not isinstance(held, type)]:
         for forget in ("clear_cache", "cache_clear"):
             getattr(held, forget, lambda: None)()

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
@@ -240,16 +239,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Number of free parameters: scikit-learn's name, which scripts use although it is private."""
         return from_sklearn(self).n_parameters
 
-    def _key(self) -> Array:
+    def _key(self) -> jax.Array:
         return jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _of_rows(self, function: Callable[..., Array], X: Any) -> np.ndarray:
+    def _of_rows(self, function: Callable[..., jax.Array], X: Any) -> np.ndarray:
         """The values of a function of the mixture and rows, one for each row."""
         x, _ = self._asked(X, None)
         with jax.enable_x64(True):
             return np.asarray(function(from_sklearn(self), in_bucket(x)))[: len(x)]
 
-    def _of_all(self, function: Callable[..., Array], X: Any, sample_weight: ArrayLike | None, **options: Any) -> float:
+    def _of_all(self, function: Callable[..., Any], X: Any, sample_weight: ArrayLike | None, **options: Any) -> float:
         """The value of a function of the mixture, rows and weights."""
         x, weights = self._asked(X, sample_weight)
         with jax.enable_x64(True):

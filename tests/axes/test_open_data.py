@@ -127,6 +127,7 @@ def test_data_that_lack_what_a_fit_needs_are_named(dtype):
         jaxgmm.log_likelihood(jaxgmm.marginal(start, [0, 1]), data)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_derivatives_of_fits_follow_compiled_data():
     start, data, rows = given("halves", np.float64)

@@ -145,6 +145,7 @@ def test_stacks_have_a_batch_shape(door):
     np.testing.assert_allclose(jax.vmap(lambda it: it.covariances)(back)[1], mixtures[1].covariances, **DIGITS)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["tfp", "distrax"])
 @pytest.mark.parametrize("family", cases.FAMILIES)
 def test_a_stack_is_indexed_as_an_array_of_its_batch_shape(name, family):

@@ -33,6 +33,7 @@ def x():
     return cases.drawn_rows("full", 200)[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reg_covar_is_scikit_learns_for_one_component(x, family):
     x = x * [1.0, 3.0, 0.2] + 5
@@ -41,6 +42,7 @@ def test_reg_covar_is_scikit_learns_for_one_component(x, family):
     np.testing.assert_allclose(ours.covariances_, theirs.covariances_, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", ["tied", "full"])
 def test_reg_covar_is_scikit_learns_for_components_apart(x, family):
     apart = np.concatenate([x, x[:120] + 30])

@@ -96,6 +96,7 @@ def test_spares_stay_as_they_are(family, dtype):
     np.testing.assert_allclose(fitted.objective, alone.objective, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_under_jit_and_vmap(dtype):
     x, weights = cases.rows(40, dtype=dtype)
     starts = [cases.mixture("full", dtype=dtype, seed=seed)[0] for seed in range(3)]

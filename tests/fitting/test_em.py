@@ -161,6 +161,7 @@ def test_run_under_jit_vmap_and_jvp(dtype):
         np.testing.assert_allclose(over_data.objective[r], climb(starts[0], data[r]).objective, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_forward_mode_through_a_fit():
     x, weights = cases.rows(40)

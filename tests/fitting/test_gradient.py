@@ -77,6 +77,7 @@ def test_restarts_in_one_compiled_call(optimizer, blobs, dtype):
     np.testing.assert_allclose(climbed.objective[1], single.objective, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_float32_climbs_too(family, blobs):
     x = blobs[0].astype(np.float32)
@@ -132,6 +133,7 @@ STILL = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("optimizer", STILL.values(), ids=list(STILL))
 def test_standing_still_is_not_convergence(optimizer, blobs, dtype):
     x = blobs[0].astype(dtype)

@@ -35,6 +35,7 @@ def test_bic_takes_as_many_components_as_there_are(selections):
     assert [chosen.best.n_components for _, _, chosen in selections] == [3] * N_SETS
 
 
+@pytest.mark.exhaustive
 def test_errors_are_what_the_information_says(apart, selections):
     """2N KL over its 17 degrees of freedom is 1 ± 0.09 for 16 data sets, by χ²; the ratios are 1 ± 0.1 or so."""
     fits = [(chosen.candidates[1].result, x, labels) for x, labels, chosen in selections]

@@ -116,6 +116,7 @@ def test_collapsing_restarts_do_not_crowd_out_sound_ones(blobs, dtype):
     assert (statuses(unhalved(x)) == Status.COLLAPSED).any()
 
 
+@pytest.mark.exhaustive
 def test_any_algorithm_is_halved(blobs, dtype):
     options = dict(covariance_type="spherical", max_iter=20, tol=0)
     fitted = fit(blobs[0].astype(dtype), algorithm=Gradient(optax.adam(0.05)), **options)

@@ -58,6 +58,7 @@ def test_the_derivative_is_that_of_a_converged_refit_and_of_unrolled_em(family):
     np.testing.assert_allclose(along, expected, rtol=1e-9)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_information_is_the_hessian_three_ways(family):

@@ -125,6 +125,7 @@ def test_influence_is_the_derivative_of_refits(family, prior):
     np.testing.assert_allclose(jnp.einsum("n,nkd->kd", weights, found.means), 0, atol=1e-9)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_influence_foretells_what_leaving_a_row_out_does():
     refit, x, _ = fitted("full", n_rows=400)

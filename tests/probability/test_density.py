@@ -426,6 +426,7 @@ def test_gradients_equal_finite_differences(family):
     np.testing.assert_allclose(over_weights, jaxgmm.log_prob(mixture, x), rtol=1e-12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hessian_and_forward_mode_through_fishers_identity(family):

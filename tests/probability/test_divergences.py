@@ -116,6 +116,7 @@ def test_closed_forms_agree_with_the_dense_twin(families, dtype):
     assert (np.abs(found - expected) <= tol * np.abs(expected)).all(), (found, expected)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 @pytest.mark.parametrize("families", [PAIRS[0], PAIRS[2]])
 def test_gradients_of_closed_forms_agree_with_differences(families):
@@ -170,6 +171,7 @@ def in_two_ways(dtype):
     return jaxgmm.project(p, "full"), split
 
 
+@pytest.mark.exhaustive
 def test_equal_mixtures_are_at_zero(dtype):
     p, q = in_two_ways(dtype)
     eps = float(jnp.finfo(dtype).eps)
