@@ -37,6 +37,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # to keep 
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 DTYPES = [np.float64 if X64 else np.float32]
+LONGEST = ("test_examples.py", "test_sharding.py")
+"""Files that come first, so that no worker is left alone with one at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,6 +51,7 @@ def pytest_collection_modifyitems(items):
     for place, cases in enumerate(functions.values()):
         for case in cases[: place % len(cases)] + cases[place % len(cases) + 1 :]:
             case.add_marker("exhaustive")
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_configure(config):
