@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -15,9 +14,9 @@ from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.collapse import n_collapsed
 from jaxgmm.fitting.loop import Climb, advance, begin, end, going
 from jaxgmm.fitting.problem import Problem, posed
-from jaxgmm.fitting.restarts import Outcome
+from jaxgmm.fitting.restarts import Outcome, snapshot
 from jaxgmm.fitting.starts.drawn import start
-from jaxgmm.host.progress import Progress, Snapshot
+from jaxgmm.host.progress import Progress
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Prior
@@ -55,15 +54,17 @@ def climb_driven(
     The keyboard, or a callback that returns True, ends them with what all have reached; within the first iteration it
     goes through.
     """
-    climbs, n_done, told = list(climbs), 0, time.monotonic()
-    columns = problem.columns
+    columns, climbs, n_done, told = problem.columns, list(climbs), 0, time.monotonic()
+    alive = np.asarray([bool(going(climb, columns, tol)) for climb in climbs])
     try:
-        while any(going(climb, columns, tol) for climb in climbs):
-            for place, climb in enumerate(climbs):
-                if going(climb, columns, tol):
-                    climbs[place] = advance(algorithm, climb, problem, tol, 1)
+        while alive.any():
+            for place in np.flatnonzero(alive):
+                climbs[place] = advance(algorithm, climbs[place], problem, tol, 1)
+                alive[place] = bool(going(climbs[place], columns, tol))
                 if progress.listened and n_done and time.monotonic() - told > _REPORT_SECONDS:
-                    progress.tell(_snapshot(climbs, problem, tol, max_iter))
+                    info, n_iter = _stacked([(climb.info, climb.n_iter) for climb in climbs])
+                    least_gain = float(tol * columns.mass)
+                    progress.tell(snapshot(info, n_iter, alive, len(climbs), least_gain, max_iter))
                     told = time.monotonic()
             n_done += 1
     except KeyboardInterrupt:
@@ -71,20 +72,8 @@ def climb_driven(
             raise
     fits = [end(climb, columns, problem.penalty, tol) for climb in climbs]
     collapses = [n_collapsed(fitted.mixture, columns, problem.penalty) for fitted in fits]
-    interrupted = np.asarray([bool(going(climb, columns, tol)) for climb in climbs])
-    stacked = jax.device_get(jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits))
-    return Outcome(stacked, np.asarray(collapses), interrupted, np.zeros(len(climbs), bool))
+    return Outcome(_stacked(fits), np.asarray(collapses), alive, np.zeros(len(climbs), bool))
 
 
-def _snapshot(climbs: list[Climb], problem: Problem, tol: Array, max_iter: int) -> Snapshot:
-    alive = [climb for climb in climbs if going(climb, problem.columns, tol)]
-    objectives = [float(climb.info.objective) for climb in climbs]
-    gain, least = max((float(climb.info.gain) for climb in alive), default=-np.inf), float(tol * problem.columns.mass)
-    return Snapshot(
-        n_iter=max(int(climb.n_iter) for climb in climbs),
-        max_iter=max_iter,
-        objective=max((value for value in objectives if np.isfinite(value)), default=-np.inf),
-        gain=gain / least if least > 0 and np.isfinite(gain) else float("nan"),
-        n_climbing=len(alive),
-        n_restarts=len(climbs),
-    )
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(trees))

@@ -5,6 +5,7 @@ All make a short run. The best are then gathered into a smaller stack and go on,
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -16,7 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm.data.protocol import Data
-from jaxgmm.fitting.algorithms.protocol import Algorithm
+from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
 from jaxgmm.fitting.collapse import n_collapsed
 from jaxgmm.fitting.halving import Stage
 from jaxgmm.fitting.loop import Climb, advance, begin, end, going
@@ -28,7 +29,7 @@ from jaxgmm.model.columns import Columns
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Penalty, Prior
-from jaxgmm.numerics.programs import host_program
+from jaxgmm.numerics.programs import HostProgram
 from jaxgmm.numerics.trees import without_inputs
 
 _BLOCK_SECONDS = 0.25
@@ -55,7 +56,7 @@ class Outcome(NamedTuple):
     given_up: np.ndarray
 
 
-@host_program(static_argnums=(5, 6, 7, 8))
+@functools.partial(HostProgram, static_argnums=(5, 6, 7, 8))
 def start_drawn(
     algorithm: Algorithm,
     keys: Array,
@@ -80,7 +81,7 @@ def start_drawn(
     return jax.vmap(one)(keys), without_inputs(problem, data)
 
 
-@host_program(static_argnums=(4,))
+@functools.partial(HostProgram, static_argnums=(4,))
 def start_given(
     algorithm: Algorithm, mixtures: Mixture, data: Data, prior: Prior, max_iter: int
 ) -> tuple[Climb, Problem]:
@@ -90,7 +91,7 @@ def start_given(
     return climbs, without_inputs(problem, data)
 
 
-@host_program()
+@HostProgram
 def _advance(
     algorithm: Algorithm, climbs: Climb, problem: Problem, tol: ArrayLike, n_steps: ArrayLike
 ) -> tuple[Climb, Array]:
@@ -98,7 +99,7 @@ def _advance(
     return climbs, jax.vmap(lambda climb: going(climb, problem.columns, tol))(climbs)
 
 
-@host_program()
+@HostProgram
 def end_all(
     climbs: Climb, columns: Columns, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike
 ) -> tuple[FitResult, Array]:
@@ -107,12 +108,12 @@ def end_all(
     return fits, jax.vmap(lambda mixture: n_collapsed(mixture, columns, penalty, n_components))(fits.mixture)
 
 
-@host_program()
+@HostProgram
 def _take(climbs: Climb, lanes: Array) -> Climb:
     return jax.tree.map(lambda leaf: leaf[lanes], climbs)
 
 
-@host_program()
+@HostProgram
 def _put(everyone: Climb, climbs: Climb, lanes: Array) -> Climb:
     return jax.tree.map(lambda whole, part: whole.at[lanes].set(part), everyone, climbs)
 
@@ -178,7 +179,9 @@ def climb_all(
             elapsed, n_done = time.perf_counter() - began, n_done + n_steps
             n_steps = int(np.clip(n_steps * _BLOCK_SECONDS / max(elapsed, 1e-9), 1, 8 * n_steps))
             if progress.listened:
-                progress.tell(_snapshot(race, tol * float(problem.columns.mass), max_iter))
+                info, n_iter = jax.device_get((climbing.info, climbing.n_iter))
+                alive, least_gain = unfinished[race.lanes], tol * float(problem.columns.mass)
+                progress.tell(snapshot(info, n_iter, alive, n_restarts, least_gain, max_iter))
             if ahead and n_done == ahead[0].n_iter:
                 race = _narrow(race, judge, ahead.pop(0).n_kept)
             if race.given_up.any() and not race.unfinished[race.lanes].any():
@@ -190,17 +193,16 @@ def climb_all(
     return Outcome(fits, collapses, race.unfinished & ~race.given_up, race.given_up)
 
 
-def _snapshot(race: Race, least_gain: float, max_iter: int) -> Snapshot:
-    """The figures for a progress bar, over the restarts that climb, which stop where `least_gain` remains."""
-    info, alive = jax.device_get(race.climbing.info), race.unfinished[race.lanes]
+def snapshot(info: Info, n_iter: Any, alive: np.ndarray, n_restarts: int, least_gain: float, max_iter: int) -> Snapshot:
+    """The figures for a progress bar, of stacked climbs (A,) of which those `alive` stop at `least_gain`."""
     gain = float(np.max(info.gain, where=alive, initial=-np.inf))
     return Snapshot(
-        n_iter=int(np.max(race.climbing.n_iter)),
+        n_iter=int(np.max(n_iter)),
         max_iter=max_iter,
         objective=float(np.max(info.objective, where=np.isfinite(info.objective), initial=-np.inf)),
         gain=gain / least_gain if least_gain > 0 and np.isfinite(gain) else float("nan"),
         n_climbing=int(alive.sum()),
-        n_restarts=len(race.unfinished),
+        n_restarts=n_restarts,
     )
 
 

@@ -15,7 +15,7 @@ _SOON = {"xla_backend_optimization_level": 2, "xla_cpu_parallel_codegen_split_co
 long."""
 
 _SOON_IN_0_10 = {"xla_cpu_use_fusion_emitters": False}
-"""One more, a third of the rest: releases after 0.10 have nothing else to emit fusions with, and stop at it."""
+"""One more, about half of what is left: releases after 0.10 have nothing else to emit fusions with, and stop at it."""
 
 
 class HostProgram:
@@ -33,8 +33,7 @@ class HostProgram:
             static_argnums: places of its static arguments.
         """
         functools.update_wrapper(self, function)
-        self.__wrapped__ = function
-        self._static = static_argnums
+        self._function, self._static = function, static_argnums
         self._soon: Any = None
         self.fast: Any = jax.jit(function, static_argnums=static_argnums)
 
@@ -42,9 +41,9 @@ class HostProgram:
         """The function's value."""
         if self._soon is None:
             # A function of its own: JAX keeps the programs of one function together, whatever the options.
-            @functools.wraps(self.__wrapped__)
+            @functools.wraps(self._function)
             def function(*args: Any) -> Any:
-                return self.__wrapped__(*args)
+                return self._function(*args)
 
             self._soon = jax.jit(function, static_argnums=self._static, compiler_options=_options())
         return self._soon(*args)
@@ -57,11 +56,6 @@ class HostProgram:
     def n_programs(self) -> int:
         """Number of programs that are held."""
         return sum(made._cache_size() for made in (self.fast, self._soon) if made is not None)
-
-
-def host_program(static_argnums: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], HostProgram]:
-    """A decorator that makes a `HostProgram`."""
-    return functools.partial(HostProgram, static_argnums=static_argnums)
 
 
 def _options() -> dict[str, Any] | None:

@@ -205,36 +205,33 @@ def test_another_kind_is_refused(door):
         door.from_distribution(object())
 
 
-def numpyros_forms(dist, mixture):
-    means = mixture.means
-    rows = jnp.arange(1.0, 10.0).reshape(3, 3)
-    return {
-        "covariances": (dist.MultivariateNormal(means, covariance_matrix=mixture.covariances), "full"),
-        "precisions": (dist.MultivariateNormal(means, precision_matrix=mixture.precisions), "full"),
-        "one factor": (dist.MultivariateNormal(means, scale_tril=mixture.covs.cholesky[0]), "tied"),
-        "equal means": (dist.MultivariateNormal(jnp.zeros((3, 3)), scale_tril=mixture.covs.cholesky), "full"),
-        "one normal": (dist.MultivariateNormal(jnp.zeros(3), jnp.diag(jnp.arange(1.0, 4.0))).expand([3]), "tied"),
-        "round": (dist.MultivariateNormal(means, jnp.eye(3) * jnp.arange(1.0, 4.0)[:, None, None]), "spherical"),
-        "low rank": (dist.LowRankMultivariateNormal(means, jnp.ones((3, 3, 1)), rows), "full"),
-        "columns": (dist.Normal(means, rows).to_event(1), "diag"),
-        "one scale each": (dist.Normal(means, jnp.asarray([[1.0], [2.0], [3.0]])).to_event(1), "spherical"),
-        "one scale": (dist.Normal(0.0, 2.0).expand([3, 3]).to_event(1), "spherical"),
-        "expanded": (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)).to_event(1).expand([3]), "tied"),
-        "scalars": (dist.Normal(jnp.arange(3.0), jnp.arange(1.0, 4.0)), "full"),
-    }
+THREE = np.arange(1.0, 4.0, dtype=DTYPE)
+NINE = np.arange(1.0, 10.0, dtype=DTYPE).reshape(3, 3)
+NUMPYROS = {
+    "covariances": ("full", lambda d, m: d.MultivariateNormal(m.means, covariance_matrix=m.covariances)),
+    "precisions": ("full", lambda d, m: d.MultivariateNormal(m.means, precision_matrix=m.precisions)),
+    "one factor": ("tied", lambda d, m: d.MultivariateNormal(m.means, scale_tril=m.covs.cholesky[0])),
+    "equal means": ("full", lambda d, m: d.MultivariateNormal(jnp.zeros((3, 3)), scale_tril=m.covs.cholesky)),
+    "one normal": ("tied", lambda d, m: d.MultivariateNormal(jnp.zeros(3), jnp.diag(THREE)).expand([3])),
+    "round": ("spherical", lambda d, m: d.MultivariateNormal(m.means, jnp.eye(3) * THREE[:, None, None])),
+    "low rank": ("full", lambda d, m: d.LowRankMultivariateNormal(m.means, jnp.ones((3, 3, 1)), NINE)),
+    "columns": ("diag", lambda d, m: d.Normal(m.means, NINE).to_event(1)),
+    "one scale each": ("spherical", lambda d, m: d.Normal(m.means, jnp.asarray([[1.0], [2.0], [3.0]])).to_event(1)),
+    "one scale": ("spherical", lambda d, m: d.Normal(0.0, 2.0).expand([3, 3]).to_event(1)),
+    "expanded": ("tied", lambda d, m: d.Normal(jnp.arange(3.0), THREE).to_event(1).expand([3])),
+    "scalars": ("full", lambda d, m: d.Normal(jnp.arange(3.0), THREE)),
+}
+"""Families, and components that NumPyro makes of a mixture m, or of numbers, by its distributions d."""
 
 
-NUMPYROS = """covariances, precisions, one factor, equal means, one normal, round, low rank, columns, one scale each,
-    one scale, expanded, scalars"""
-
-
-@pytest.mark.parametrize("form", [form.strip() for form in NUMPYROS.split(",")])
+@pytest.mark.parametrize("form", NUMPYROS)
 def test_numpyros_parametrisations_come_back(form):
     door = opened("numpyro")
     import numpyro.distributions as dist
 
     mixture, _ = cases.mixture("full", dtype=DTYPE)
-    components, family = numpyros_forms(dist, mixture)[form]
+    family, made = NUMPYROS[form]
+    components = made(dist, mixture)
     theirs = dist.MixtureSameFamily(dist.Categorical(probs=mixture.weights), components)
     back = door.from_distribution(theirs)
     assert back.covariance_type == family

@@ -177,20 +177,26 @@ def test_forward_mode_through_a_fit():
     assert np.isfinite(value)
 
 
+def _carried(climb, mixture, x):
+    return jax.lax.scan(lambda total, rows: (total + climb(mixture, rows), None), 0 * x[0, 0], x[None])[0]
+
+
 REVERSE = {
-    "grad": lambda climb, x: jax.grad(climb)(x),
-    "jit": lambda climb, x: jax.jit(jax.grad(climb))(x),
-    "vmap": lambda climb, x: jax.vmap(jax.grad(climb))(x[None]),
-    "jacrev of jacfwd": lambda climb, x: jax.jacrev(jax.jacfwd(lambda shift: climb(x + shift)))(x[0, 0]),
-    "scan": lambda climb, x: jax.grad(
-        lambda x: jax.lax.scan(lambda total, rows: (total + climb(rows), None), 0 * x[0, 0], x[None])[0]
-    )(x),
+    "grad": lambda climb, mixture, x: jax.grad(climb)(mixture, x),
+    "jit": lambda climb, mixture, x: jax.jit(jax.grad(climb, argnums=1))(mixture, x),
+    "vmap": lambda climb, mixture, x: jax.vmap(jax.grad(climb, argnums=1), (None, 0))(mixture, x[None]),
+    "jacrev of jacfwd": lambda climb, mixture, x: jax.jacrev(jax.jacfwd(lambda shift: climb(mixture, x + shift)))(
+        x[0, 0]
+    ),
+    "scan": lambda climb, mixture, x: jax.grad(lambda x: _carried(climb, mixture, x))(x),
 }
 # What asks for no derivative of the climb has one of the rest.
 OTHER = {
-    "aux": lambda climb, x: jax.grad(lambda x: (jnp.sum(x), climb(x)), has_aux=True)(x)[0],
-    "stopped": lambda climb, x: jax.grad(lambda x: jnp.sum(x) * jax.lax.stop_gradient(climb(x)))(x),
-    "forward": lambda climb, x: jax.vmap(jax.jacfwd(climb))(x[None])[0],
+    "aux": lambda climb, mixture, x: jax.grad(
+        lambda x: (jnp.sum(x), jaxgmm.run(EM(), mixture, x, max_iter=2)), has_aux=True
+    )(x)[0],
+    "stopped": lambda climb, mixture, x: jax.grad(lambda x: jnp.sum(x) * jax.lax.stop_gradient(climb(mixture, x)))(x),
+    "forward": lambda climb, mixture, x: jax.vmap(jax.jacfwd(climb, argnums=1), (None, 0))(mixture, x[None])[0],
 }
 
 
@@ -198,14 +204,14 @@ OTHER = {
 def test_reverse_mode_through_a_climb_says_what_to_take_instead(mode):
     mixture, x, _ = cases.drawn_rows("diag", n_rows=20, dtype=np.float32)
 
-    def climb(x):
+    def climb(mixture, x):
         return jaxgmm.run(EM(), mixture, x, max_iter=2).objective
 
     if mode in OTHER:
-        assert jax.eval_shape(functools.partial(OTHER[mode], climb), x).shape == x.shape
+        assert jax.eval_shape(functools.partial(OTHER[mode], climb, mixture), x).shape == x.shape
         return
     with pytest.raises(TypeError, match=r"jaxgmm.run has a derivative forward only .*take jaxgmm.solution"):
-        jax.eval_shape(functools.partial(REVERSE[mode], climb), x)
+        jax.eval_shape(functools.partial(REVERSE[mode], climb, mixture), x)
 
 
 def test_new_numbers_do_not_recompile(dtype):

@@ -1,15 +1,17 @@
 """Programs for the host: two ways to compile one function, and flags of the user's that are left alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.numerics import programs
-from jaxgmm.numerics.programs import host_program
+from jaxgmm.numerics.programs import HostProgram
 
 
 def test_both_ways_give_the_value_and_keep_their_programs():
-    @host_program(static_argnums=(1,))
+    @functools.partial(HostProgram, static_argnums=(1,))
     def powers(x, n):
         return jnp.stack([x**k for k in range(n)])
 
