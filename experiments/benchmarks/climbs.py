@@ -14,7 +14,7 @@ import numpy as np
 import jaxgmm
 from experiments.benchmarks.hard import Hard
 from jaxgmm.data.rows import Rows
-from jaxgmm.fitting import restarts
+from jaxgmm.fitting import race, restarts
 from jaxgmm.fitting.loop import Climb, begin
 from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.starts import drawn as starts
@@ -69,9 +69,10 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
     climbs, sound_at, gain_at = [], [], []
     for first in range(0, n_climbs, LANES):
         batch, problem = _start(keys[first : first + LANES], rows, prior, data.n_components, method, family)
+        alive: Any = np.ones(LANES, bool)
         for i, length in enumerate(SHORT):
             n_steps = length - (SHORT[i - 1] if i else 0)
-            batch, _ = restarts._advance.fast(algorithm, batch, problem, TOL, n_steps)
+            batch, alive = race.advance.fast(algorithm, batch, alive, problem, TOL, n_steps + 1, length, False)
             ends, _ = restarts.end_all.fast(batch, problem.columns, problem.penalty, TOL, data.n_components)
             sound_at.append(np.asarray(ends.status) <= jaxgmm.Status.MAX_ITER)
             gain_at.append(np.asarray(batch.info.gain) / len(x))
@@ -82,7 +83,8 @@ def _climb(data: Hard, method: str, covariance_type: str, n_climbs: int) -> Clim
         # Lanes are filled again as climbs end, so that none waits for the slowest.
         lanes = np.flatnonzero(unfinished)[np.arange(LANES) % unfinished.sum()]
         part: Any = jax.tree.map(lambda leaf, lanes=lanes: leaf[lanes], whole)
-        part, still = restarts._advance.fast(algorithm, part, problem, TOL, 50)
+        alive = np.ones(LANES, bool)
+        part, still = race.advance.fast(algorithm, part, alive, problem, TOL, 50, MAX_ITER, False)
         for leaf, fresh in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
             leaf[lanes] = np.asarray(fresh)
         unfinished[lanes] = np.asarray(still)
@@ -117,13 +119,13 @@ def _start(
 
     def one(key: jax.Array) -> Climb:
         at = (key, problem, n_components)
-        mixture = starts.start(*at, drawn, family, n_components)
+        mixture = starts.start(*at, drawn, family)
         if width:
-            alike = starts.start(*at, "random-rows", family, n_components)
-            seeds = kmeans.greedy_seeds(key, rows, n_components, n_components, jnp.ones_like(rows.x[0]))
+            alike = starts.start(*at, "random-rows", family)
+            seeds = kmeans.greedy_seeds(key, rows, n_components, jnp.ones_like(rows.x[0]))
             mixture = dataclasses.replace(alike, means=seeds)
         if width == "pooled":
-            tied = starts.start(*at, drawn, family_of("tied"), n_components)
+            tied = starts.start(*at, drawn, family_of("tied"))
             spread = jax.tree.map(lambda one, all: jnp.broadcast_to(one, all.shape), tied.covs, mixture.covs)
             mixture = dataclasses.replace(mixture, covs=spread)
         return begin(jaxgmm.EM(), mixture, problem, MAX_ITER)
@@ -161,7 +163,7 @@ def _lloyd_iterations(keys: jax.Array, rows: Rows, n_components: int) -> np.ndar
 
     @jax.jit
     def count(key):
-        begun = (kmeans.greedy_seeds(key, rows, n_components, n_components, scale), 0, False)
-        return jax.lax.scan(iterate, begun, None, length=kmeans._LLOYD_ITERATIONS)[0][1]
+        begun = (kmeans.greedy_seeds(key, rows, n_components, scale), 0, False)
+        return jax.lax.scan(iterate, begun, None, length=kmeans.LLOYD_ITERATIONS)[0][1]
 
     return np.asarray(jax.lax.map(count, keys, batch_size=LANES))

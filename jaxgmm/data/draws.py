@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike, DTypeLike
 
 from jaxgmm.numerics.linalg import varying_as
 
@@ -52,21 +49,3 @@ def different_rows(key: Array, weights: Array, n_draws: int) -> Array:
         return left.at[drawn].set(0.0), drawn
 
     return lax.scan(draw, varying_as(weights, uniforms[0]), uniforms)[1]
-
-
-def nested(
-    draw: Callable[..., Array], key: Array, n_rows: int, most_columns: int, n_columns: ArrayLike, dtype: DTypeLike
-) -> Array:
-    """Draws (n_rows, most_columns) whose first `n_columns` columns are what `draw(key, (n_rows, n_columns))` gives.
-
-    Spare components therefore change no start, for any key for which `nests` is true.
-    """
-    flat = draw(key, (max(n_rows * most_columns, 1),), dtype)
-    places = jnp.arange(n_rows)[:, None] * n_columns + jnp.arange(most_columns)[None, :]
-    return flat[jnp.minimum(places, len(flat) - 1)]
-
-
-def nests(key: Array) -> bool:
-    """Whether a longer draw with a key begins with the numbers of a shorter draw with the same key."""
-    partitionable = getattr(jax.config, "jax_threefry_partitionable", True)
-    return partitionable and str(jax.random.key_impl(key)) == "threefry2x32"

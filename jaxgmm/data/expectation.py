@@ -11,7 +11,8 @@ from jax import Array
 
 from jaxgmm.data.centring import centre_of
 from jaxgmm.data.kernels import quadratic
-from jaxgmm.data.passes import Distances, by_features, by_residuals, distances_from, from_one_origin
+from jaxgmm.data.passes import Distances, by_residuals, distances_from, from_one_origin
+from jaxgmm.data.tiers import by_features
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -14,11 +15,11 @@ from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.collapse import n_collapsed
 from jaxgmm.fitting.loop import Climb, advance, begin, end, going
 from jaxgmm.fitting.problem import Problem, posed
-from jaxgmm.fitting.restarts import Outcome, snapshot
-from jaxgmm.fitting.starts.drawn import start
+from jaxgmm.fitting.race import snapshot
+from jaxgmm.fitting.restarts import Outcome
+from jaxgmm.fitting.starts.assigned import Start, mixture_of
 from jaxgmm.host.progress import Progress
 from jaxgmm.model.families.protocol import Family
-from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Prior
 
 _REPORT_SECONDS = 0.25
@@ -26,23 +27,13 @@ _REPORT_SECONDS = 0.25
 
 
 def start_driven(
-    algorithm: Algorithm,
-    starts: Any,
-    data: Data,
-    prior: Prior,
-    n_components: int,
-    method: str | None,
-    family: Family,
-    max_iter: int,
+    algorithm: Algorithm, starts: Start, data: Data, prior: Prior, family: Family, max_iter: int
 ) -> tuple[list[Climb], Problem]:
-    """A climb at each start, and the problem; the starts are keys for a method, or mixtures where it is None."""
+    """A climb at each start, and the problem."""
     problem, climbs = posed(data, prior), []
     for place in range(len(jax.tree.leaves(starts)[0])):
-        alone = jax.tree.map(lambda leaf, at=place: leaf[at], starts)
-        mixture: Mixture = (
-            alone if method is None else start(alone, problem, n_components, method, family, n_components)
-        )
-        climbs.append(begin(algorithm, mixture, problem, max_iter))
+        alone = jax.tree.map(lambda leaf, at=place: jnp.asarray(leaf[at]), starts)
+        climbs.append(begin(algorithm, mixture_of(alone, problem, family), problem, max_iter))
     return climbs, problem
 
 

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
+from jaxgmm.data.compact import compacted
 from jaxgmm.data.conversion import plain, rows_of
 from jaxgmm.data.intake import intake
 from jaxgmm.data.protocol import Data, host_driven, is_data
@@ -21,8 +22,9 @@ from jaxgmm.fitting.causes import REMEDY, why_collapsed
 from jaxgmm.fitting.driven import climb_driven, start_driven
 from jaxgmm.fitting.halving import pass_work, plan
 from jaxgmm.fitting.problem import Problem
-from jaxgmm.fitting.restarts import Outcome, choose, climb_all, start_drawn, start_given
+from jaxgmm.fitting.restarts import Outcome, choose, climb_all, start_all, with_lanes
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
+from jaxgmm.fitting.starts.assigned import Start, drawn_assignments
 from jaxgmm.fitting.starts.drawn import as_method
 from jaxgmm.fitting.starts.given import given_start
 from jaxgmm.fitting.verification import verified, warn_of_compiler
@@ -38,10 +40,7 @@ from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import Ridge, settle
 from jaxgmm.model.slots import without_spares
 from jaxgmm.model.units import ObjectiveUnits, Units, to_host
-from jaxgmm.numerics.programs import HostProgram
 from jaxgmm.numerics.trees import with_inputs
-
-_split = HostProgram(jax.random.split, static_argnums=(1,))
 
 
 @keyed
@@ -173,11 +172,12 @@ def fit_in_slots(
     algorithm, init = options.algorithm, options.init
     taken = intake(x, sample_weight, n_components, family)
     units, prior = taken.units, settle(options.prior, taken.dtype)
-    if isinstance(init, str):
-        method, starts = as_method(init), _split(key, n_init)
-    else:
-        method, starts = None, given_start(init, taken, n_components, family, prior, key)
     slots = max(n_slots, n_components)
+    if isinstance(init, str):
+        method = as_method(init)
+        starts = drawn_assignments(key, taken.data, n_components, method, family, n_init, slots, taken.dtype)
+    else:
+        starts = given_start(init, taken, n_components, family, prior, key)
 
     def of_units(penalty: Penalty) -> ObjectiveUnits:
         return ObjectiveUnits.of(units, taken.weight_unit, taken.weight, float(penalty.mass))
@@ -187,16 +187,13 @@ def fit_in_slots(
         progress.begin(n_components, family.name, lambda value: float(told.objective(value, n_covariances)))
         return problem.penalty
 
-    def climb(data: Data, starts: Any) -> tuple[Outcome, Penalty]:
+    def climb(data: Data, starts: Start) -> tuple[Outcome, Penalty]:
         if host_driven(data):
             limit = jnp.asarray(tol, taken.dtype)
-            lanes, problem = start_driven(algorithm, starts, data, prior, n_components, method, family, max_iter)
+            lanes, problem = start_driven(algorithm, starts, data, prior, family, max_iter)
             penalty = announced(problem, lanes[0].state.mixture)
             return climb_driven(algorithm, lanes, problem, limit, max_iter, progress), penalty
-        if method is None:
-            climbs, part = start_given(algorithm, starts, data, prior, max_iter)
-        else:
-            climbs, part = start_drawn(algorithm, starts, data, prior, n_components, method, family, max_iter, slots)
+        climbs, part = start_all(algorithm, starts, data, prior, family, max_iter)
         problem = with_inputs(part, data)
         # Rows without weight do not count: padding must not decide which restarts go on.
         stages = plan(climbs, taken.n_counted, n_components)
@@ -204,7 +201,17 @@ def fit_in_slots(
         penalty = announced(problem, climbs.state.mixture)
         return climb_all(algorithm, climbs, problem, tol, n_components, stages, work, max_iter, progress), penalty
 
-    outcome, penalty = verified(taken.data, algorithm, climb, starts, tol)
+    def climb_quickly(data: Data, starts: Start) -> tuple[Outcome, Penalty]:
+        n_restarts, mixes = len(jax.tree.leaves(starts)[0]), family.statistic.products
+        quick = compacted(data, n_restarts, slots, mixes)
+        outcome, penalty = climb(quick, starts)
+        failed = np.flatnonzero((outcome.fits.status == Status.NONFINITE) & ~outcome.interrupted)
+        if quick is data or not failed.size:
+            return outcome, penalty
+        again, penalty = climb(data, jax.tree.map(lambda leaf: leaf[failed], starts))
+        return with_lanes(outcome, again, failed), penalty
+
+    outcome, penalty = verified(taken.data, algorithm, climb_quickly, starts, tol)
     best, restarts = choose(outcome)
     best = best._replace(mixture=without_spares(best.mixture, n_components))
     return _in_users_units(best, restarts, units, of_units(penalty), taken.dtype, taken.names)
@@ -220,8 +227,8 @@ def _in_users_units(
     there = np.count_nonzero(np.asarray(fitted.mixture.log_weights) > -np.inf)
     n_covariances = min(fitted.mixture.covs.count, int(there))
 
-    def objective(value: Any) -> Array:
-        return jnp.asarray(nats.objective(value, n_covariances), dtype)
+    def objective(value: Any) -> np.ndarray:
+        return np.asarray(nats.objective(value, n_covariances), dtype)
 
     log_likelihood = nats.log_likelihood(fitted.log_likelihood)
     if fitted.status not in FAILED and abs(log_likelihood) > float(jnp.finfo(dtype).max):
@@ -229,18 +236,24 @@ def _in_users_units(
             f"the log-likelihood is {log_likelihood:.3g}, more than {jnp.dtype(dtype).name} can hold: "
             f"divide sample_weight by its mean"
         )
+    # Put there as they are: made into arrays one by one, each shape would be compiled for.
+    mixture, log_likelihood, best, n_iter, n_passes, history, ends = jax.device_put((
+        jax.tree.map(lambda leaf: np.asarray(leaf, dtype), mixture),
+        np.asarray(log_likelihood, dtype),
+        objective(fitted.objective),
+        np.asarray(fitted.n_iter),
+        np.asarray(fitted.n_passes),
+        objective(fitted.history),
+        Restarts(objective(restarts.objective), np.asarray(restarts.status, np.int32), np.asarray(restarts.n_iter)),
+    ))  # fmt: skip
     return FitResult(
-        mixture=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), mixture),
-        log_likelihood=jnp.asarray(log_likelihood, dtype),
-        objective=objective(fitted.objective),
-        n_iter=jnp.asarray(fitted.n_iter),
-        n_passes=jnp.asarray(fitted.n_passes),
+        mixture=mixture,
+        log_likelihood=log_likelihood,
+        objective=best,
+        n_iter=n_iter,
+        n_passes=n_passes,
         status=Status(int(fitted.status)),
-        history=objective(fitted.history),
-        restarts=Restarts(
-            objective=objective(restarts.objective),
-            status=jnp.asarray(restarts.status, jnp.int32),
-            n_iter=jnp.asarray(restarts.n_iter),
-        ),
+        history=history,
+        restarts=ends,
         feature_names=names,
     )

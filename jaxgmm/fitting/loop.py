@@ -138,19 +138,69 @@ def advance(algorithm: Algorithm, climb: Climb, problem: Problem, tol: ArrayLike
     def unfinished(climb: Climb) -> Array:
         return going(climb, problem.columns, tol) & (climb.n_iter < until)
 
-    def step(climb: Climb) -> Climb:
-        state, info = algorithm.step(climb.state, problem)
-        place = jnp.where(climb.n_iter < 0, climb.history.shape[-1], climb.n_iter)
-        history = climb.history.at[place].set(info.objective, mode="drop")
-        lost = collapsed_for_good(state.mixture, problem.columns, problem.penalty)
-        climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history, lost)
-        return varying_as(climb, info.objective)
-
     if not host_driven(problem.data):
-        return lax.while_loop(unfinished, step, climb)
+        return lax.while_loop(unfinished, lambda climb: _step(algorithm, climb, problem, True), climb)
     while unfinished(climb):
-        climb = step(climb)
+        climb = _step(algorithm, climb, problem, True)
     return climb
+
+
+def advance_all(
+    algorithm: Algorithm,
+    climbs: Climb,
+    still: Array,
+    problem: Problem,
+    tol: ArrayLike,
+    n_steps: ArrayLike,
+    until: ArrayLike,
+    alone: ArrayLike,
+) -> tuple[Climb, Array]:
+    """Stacked climbs after up to `n_steps` more iterations of those that are `still` going, and which then are, (A,).
+
+    What `vmap` makes of `advance`, but traced once: `vmap` would trace the loop, and then trace it again.
+
+    Args:
+        algorithm: the algorithm.
+        climbs: stacked along a leading axis A.
+        still: which of them have not ended, (A,).
+        problem: the problem.
+        tol: gain per unit weight below which to stop.
+        n_steps: the most iterations.
+        until: iterations of a climb after which it waits.
+        alone: whether to return as soon as one of them ends or waits, or only when all do.
+    """
+
+    def live(climbs: Climb, still: Array) -> Array:
+        return still & (climbs.n_iter < until)
+
+    def unfinished(held: tuple[Climb, Array, Array]) -> Array:
+        now = live(held[0], held[1])
+        some_left = jnp.any(begun & ~now) & alone
+        return jnp.any(now) & ~some_left & (held[2] < n_steps)
+
+    def step(climb: Climb, still: Array) -> tuple[Climb, Array]:
+        moves = live(climb, still)
+        stepped = _step(algorithm, climb, problem, moves)
+        parts = [climb._replace(history=()) for climb in (stepped, climb)]
+        kept = jax.tree.map(lambda new, old: jnp.where(moves, new, old), *parts)
+        return kept._replace(history=stepped.history), still & (~moves | going(stepped, problem.columns, tol))
+
+    def step_all(held: tuple[Climb, Array, Array]) -> tuple[Climb, Array, Array]:
+        return *jax.vmap(step)(held[0], held[1]), held[2] + 1
+
+    begun = live(climbs, still)
+    return lax.while_loop(unfinished, step_all, (climbs, still, jnp.zeros((), jnp.int32)))[:2]
+
+
+def _step(algorithm: Algorithm, climb: Climb, problem: Problem, live: ArrayLike) -> Climb:
+    """The climb after one more iteration; the history of one that is not `live` stays."""
+    state, info = algorithm.step(climb.state, problem)
+    length = climb.history.shape[-1]
+    place = jnp.where((climb.n_iter < 0) | ~jnp.asarray(live), length, climb.n_iter)
+    history = climb.history.at[place].set(info.objective, mode="drop")
+    lost = collapsed_for_good(state.mixture, problem.columns, problem.penalty)
+    climb = Climb(state, info, climb.n_iter + 1, climb.n_passes + info.n_passes, history, lost)
+    return varying_as(climb, info.objective)
 
 
 def end(

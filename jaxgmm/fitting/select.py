@@ -12,7 +12,6 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_data, unpacked
-from jaxgmm.data.draws import nests
 from jaxgmm.fitting.candidates import Candidate, Selection
 from jaxgmm.fitting.criteria import Count, check_criterion, classification_entropy, count_of, n_parameters
 from jaxgmm.fitting.fit import Options, fit_in_slots
@@ -98,7 +97,7 @@ def select(
         for family in families:
             options = asked._replace(covariance_type=family)
             # The K that share a program share its compilation.
-            n_slots = _slots(key, counts, table.rows, weights, options)
+            n_slots = _slots(counts, table.rows, weights, options)
             for k in counts:
                 fit_one = functools.partial(fit_in_slots, key, table, k, weights, options, n_slots, shown)
                 candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))
@@ -116,13 +115,12 @@ _SLOTS_WORK = 1 << 24
 """Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""
 
 
-def _slots(key: Array, counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
+def _slots(counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
     """The number of components to compile for: the largest K of the grid, or 0 to compile for each K."""
     possible = [count for count in counts if count <= np.count_nonzero(weights)]
     most = max(possible, default=0)
     work = x.shape[0] * most * x.shape[1] ** 2
-    # Starts must be those of `fit`, which has no spare components.
-    return most if options.algorithm.takes_spares and nests(key) and work <= _SLOTS_WORK else 0
+    return most if options.algorithm.takes_spares and work <= _SLOTS_WORK else 0
 
 
 def _candidate(

@@ -46,7 +46,7 @@ class Statistic:
     Attributes:
         name: the name used in messages.
         products: whether products of two different columns are needed, or squares alone.
-        reduce: the function from per-component scatter, (K, D, D) or (K, D), to the statistic.
+        reduce: the function from per-component scatter, (K, D, D) or (K, D), to the statistic; of NumPy's in NumPy.
     """
 
     name: str
@@ -76,11 +76,11 @@ def _whole(scatter: Array) -> Array:
 
 
 def _over_components(scatter: Array) -> Array:
-    return jnp.sum(scatter, axis=0, keepdims=True)
+    return scatter.sum(axis=0, keepdims=True)
 
 
 def _over_columns(scatter: Array) -> Array:
-    return jnp.sum(scatter, axis=-1)
+    return scatter.sum(axis=-1)
 
 
 DENSE = Statistic("dense", True, _whole)

@@ -79,7 +79,13 @@ def varying_as(tree: Any, anchor: Array) -> Any:
     Under `shard_map` the initial carry of a loop must vary over the same mesh axes as its later values, but constants
     vary over none.
     """
-    return jax.tree.map(lambda leaf: jnp.where(anchor == anchor, leaf, leaf), tree)
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return tree
+    return jax.tree.map(lambda leaf: _mapped_as(leaf, anchor), tree)
+
+
+def _mapped_as(leaf: Array, anchor: Array) -> Array:
+    return jnp.where(anchor == anchor, leaf, leaf)
 
 
 def zeros_of(shape: tuple[int, ...], *trees: Any) -> Array:
@@ -91,7 +97,7 @@ def zeros_of(shape: tuple[int, ...], *trees: Any) -> Array:
     leaves = jax.tree.leaves(trees)
     dtype = leaves[0].dtype
     anchor = jnp.sum(jnp.stack([jnp.sum(leaf.ravel()[:1]).astype(dtype) for leaf in leaves]))
-    return varying_as(jnp.zeros(shape, dtype), anchor)
+    return _mapped_as(jnp.zeros(shape, dtype), anchor)
 
 
 def instantiated(tangent: Any) -> Any:

@@ -14,6 +14,9 @@ _SOON = {"xla_backend_optimization_level": 2, "xla_cpu_parallel_codegen_split_co
 """Options of XLA's compiler for CPUs with which a program is ready in half the CPU time, and runs up to twice as
 long."""
 
+_ONCE = _SOON | {"xla_backend_optimization_level": 0}
+"""Options for a program that runs once or twice a fit: it is ready in a third of that time."""
+
 _SOON_IN_0_10 = {"xla_cpu_use_fusion_emitters": False}
 """One more, about half of what is left: releases after 0.10 have nothing else to emit fusions with, and stop at it."""
 
@@ -25,15 +28,16 @@ class HostProgram:
         fast: the function compiled to run fast, for what has much to do.
     """
 
-    def __init__(self, function: Callable[..., Any], static_argnums: tuple[int, ...] = ()):
+    def __init__(self, function: Callable[..., Any], static_argnums: tuple[int, ...] = (), loops: bool = False):
         """Compile nothing yet: the options depend on the backend, which an import must not start.
 
         Args:
             function: the function.
             static_argnums: places of its static arguments.
+            loops: whether it runs for long enough that optimisation pays.
         """
         functools.update_wrapper(self, function)
-        self._function, self._static = function, static_argnums
+        self._function, self._static, self._loops = function, static_argnums, loops
         self._soon: Any = None
         self.fast: Any = jax.jit(function, static_argnums=static_argnums)
 
@@ -45,7 +49,7 @@ class HostProgram:
             def function(*args: Any) -> Any:
                 return self._function(*args)
 
-            self._soon = jax.jit(function, static_argnums=self._static, compiler_options=_options())
+            self._soon = jax.jit(function, static_argnums=self._static, compiler_options=_options(self._loops))
         return self._soon(*args)
 
     def clear_cache(self) -> None:
@@ -58,10 +62,12 @@ class HostProgram:
         return sum(made._cache_size() for made in (self.fast, self._soon) if made is not None)
 
 
-def _options() -> dict[str, Any] | None:
+def _options(loops: bool) -> dict[str, Any] | None:
     """The options that make a program be ready soon, but for those that XLA_FLAGS sets; None on other backends."""
     if jax.default_backend() != "cpu":
         return None
-    options = _SOON | (_SOON_IN_0_10 if importlib.metadata.version("jaxlib").startswith("0.10.") else {})
+    options = (_SOON if loops else _ONCE) | (
+        _SOON_IN_0_10 if importlib.metadata.version("jaxlib").startswith("0.10.") else {}
+    )
     given = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in options.items() if name not in given}

@@ -19,7 +19,7 @@ residuals = jax.jit(by_residuals, static_argnums=0)
 @pytest.fixture(scope="module", autouse=True)
 def by_features_at_any_size():
     """Small cases, which residuals serve in life, go by features here, in several chunks."""
-    with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0, "jaxgmm.data.passes._CHUNK_BYTES": 1 << 14}):
+    with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0, "jaxgmm.data.tiers._CHUNK_BYTES": 1 << 14}):
         yield
 
 
@@ -89,7 +89,7 @@ def test_many_chunks_lose_no_digits(family):
     labels = np.arange(64 * n_chunks) % 3
     x = (rng.normal(size=(len(labels), 2)) + 20.0 * labels[:, None]).astype(np.float32)
     mixture = labelled(x, labels, family)
-    with programs_with({"jaxgmm.data.passes._CHUNK_BYTES": 1}):
+    with programs_with({"jaxgmm.data.tiers._CHUNK_BYTES": 1}):
         moments, _ = jaxgmm.e_step(mixture, x)
     truth = [x[labels == k].astype(float) for k in range(3)]
     scatter = np.stack([len(rows) * np.cov(rows.T, bias=True) for rows in truth]).astype(np.float32)

@@ -357,11 +357,11 @@ def test_what_cannot_be_represented_is_refused_by_column(blobs):
 
 
 def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
-    from jaxgmm.fitting import restarts
+    from jaxgmm.fitting import race, restarts
 
     x = blobs[0].astype(dtype)
     jaxgmm.fit(KEY, x, 4, n_init=4, tol=1e-3)
-    caches = [restarts.start_drawn, restarts._advance, restarts.end_all]
+    caches = [restarts.start_all, race.advance, restarts.end_all]
     before = [cache.n_programs() for cache in caches]
     for i in range(3):
         jaxgmm.fit(jax.random.key(i), x * (i + 2) + i, 4, np.full(400, i + 1.0), n_init=4, tol=10.0 ** -(i + 4))
@@ -370,12 +370,12 @@ def test_refitting_with_new_numbers_does_not_compile(blobs, dtype):
 
 @pytest.mark.exhaustive
 def test_blocks_share_one_program(blobs, dtype):
-    from jaxgmm.fitting import restarts
+    from jaxgmm.fitting import race
 
     for algorithm in (EM(), Gradient(LBFGS), Gradient(optax.adam(0.01))):
-        restarts._advance.clear_cache()
+        race.advance.clear_cache()
         fitted = jaxgmm.fit(KEY, blobs[0].astype(dtype), 4, algorithm=algorithm, n_init=2, max_iter=300, tol=0)
-        assert fitted.n_iter == 300 and restarts._advance.n_programs() == 1
+        assert fitted.n_iter == 300 and race.advance.n_programs() == 1
 
 
 def test_a_traced_fit_points_to_run(blobs):

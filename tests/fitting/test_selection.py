@@ -100,9 +100,9 @@ def test_one_program_serves_every_k(blobs, dtype):
     from jaxgmm.fitting import restarts
 
     x = blobs[0].astype(dtype)
-    restarts.start_drawn.clear_cache()
+    restarts.start_all.clear_cache()
     selection = jaxgmm.select(KEY, x, range(1, 7), ["full"], n_init=2)
-    assert restarts.start_drawn.n_programs() == 1
+    assert restarts.start_all.n_programs() == 1
     assert selection.best.n_components == 4
     for candidate in selection:
         assert candidate.sound and candidate.mixture.n_components == candidate.n_components

@@ -29,10 +29,10 @@ def test_both_ways_give_the_value_and_keep_their_programs():
 
 def test_flags_that_the_user_set_are_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
-    options = programs._options()
+    options = programs._options(True)
     if jax.default_backend() == "cpu":
         assert options["xla_backend_optimization_level"] == 2
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
-    assert "xla_backend_optimization_level" not in (programs._options() or {})
+    assert "xla_backend_optimization_level" not in (programs._options(True) or {})
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert programs._options() is None
+    assert programs._options(True) is None

@@ -107,32 +107,28 @@ def as_method(method: Any) -> str:
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _initialize(key: Array, data: Rows, n_components: int, method: str, family: Family, prior: Prior | None) -> Mixture:
     columns = data.columns()
-    return start(key, Problem(data, columns, prepare(prior, columns)), n_components, method, family, n_components)
+    return start(key, Problem(data, columns, prepare(prior, columns)), n_components, method, family)
 
 
-def start(key: Array, problem: Problem, n_components: ArrayLike, method: str, family: Family, n_slots: int) -> Mixture:
-    """A start under a prepared prior, with `n_components` components and spare ones up to `n_slots`."""
+def start(key: Array, problem: Problem, n_components: int, method: str, family: Family) -> Mixture:
+    """A start under a prepared prior."""
     key, data = _fewer(key, problem.data)
     columns, penalty = problem.columns, problem.penalty
-    there = jnp.arange(n_slots) < n_components
-    share = there.astype(data.x.dtype)
-    centre, statistic = columns.mean, family.statistic
+    centre, statistic, shape = columns.mean, family.statistic, (data.x.shape[0], n_components)
     if method == "random-responsibilities":
-        shares = draws.nested(jax.random.exponential, key, data.x.shape[0], n_slots, n_components, data.x.dtype)
-        shares = shares * share[None, :]
+        shares = jax.random.exponential(key, shape, data.x.dtype)
         resp = shares / jnp.sum(shares, axis=1, keepdims=True)
         return maximise(labelled_moments(data, resp, centre, statistic), family, columns, penalty)
     if method == "random-rows":
-        rows = data.x[draws.different_rows(key, data.weights, n_slots)]
-        equal = share / jnp.sum(share)
-        resp = jnp.broadcast_to(equal[None, :], (data.x.shape[0], n_slots))
-        alike = maximise(labelled_moments(data, resp, centre, statistic), family, columns, penalty)
+        rows = data.x[draws.different_rows(key, data.weights, n_components)]
+        equal = jnp.full(shape, 1 / n_components, data.x.dtype)
+        alike = maximise(labelled_moments(data, equal, centre, statistic), family, columns, penalty)
         return dataclasses.replace(alike, means=rows)
     scale = units_of(columns, family).scale
-    centres = greedy_seeds(key, data, n_components, n_slots, scale)
+    centres = greedy_seeds(key, data, n_components, scale)
     if method == "k-means":
-        centres = lloyd(centres, there, data, scale)
-    return _about_centres(centres, there, data, scale, family, columns, penalty)
+        centres = lloyd(centres, data, scale)
+    return _about_centres(centres, data, scale, family, columns, penalty)
 
 
 @jax.jit
@@ -147,11 +143,10 @@ def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: 
     shift = (rows.x[None, :, :] - mixture.means[:, None, :]) / scale[None, None, :]
     nearest = jnp.min(jnp.where(absent[:, None], jnp.inf, jnp.sum(shift**2, axis=-1)), axis=0)
     nearest, n_components = jnp.where(rows.weights != 0, nearest, 0.0), mixture.n_components
-    seeds = greedy_seeds(key, rows, n_components, n_components, scale, nearest)
+    seeds = greedy_seeds(key, rows, n_components, scale, nearest)
     place = jnp.maximum(jnp.cumsum(absent) - 1, 0)
     centres = jnp.where(absent[:, None], seeds[place], mixture.means)
-    every = jnp.ones_like(absent)
-    fresh = _about_centres(centres, every, rows, scale, mixture.family, columns, prepare(prior, columns))
+    fresh = _about_centres(centres, rows, scale, mixture.family, columns, prepare(prior, columns))
     taken = jnp.sum(jnp.where(absent, fresh.weights, 0.0))
     left = jax.nn.log_softmax(jnp.where(absent, -jnp.inf, mixture.log_weights)) + jnp.log1p(-jnp.minimum(taken, 1.0))
     log_weights = jax.nn.log_softmax(jnp.where(absent, fresh.log_weights, left))
@@ -168,7 +163,7 @@ def _fewer(key: Array, data: Data) -> tuple[Array, Rows]:
 
 
 def _about_centres(
-    centres: Array, there: Array, data: Rows, scale: Array, family: Family, columns: Columns, penalty: Penalty
+    centres: Array, data: Rows, scale: Array, family: Family, columns: Columns, penalty: Penalty
 ) -> Mixture:
     """The result of an M-step with each row assigned to its nearest centre.
 
@@ -178,7 +173,7 @@ def _about_centres(
     n_features = centres.shape[1]
 
     def chunk(x: Array, weights: Array) -> Moments:
-        nearest = one_hot_nearest(x, centres, there, scale) * weights[None, :]
+        nearest = one_hot_nearest(x, centres, scale) * weights[None, :]
         points = jnp.where((weights != 0)[None, :], x.T - columns.mean[:, None], 0.0)[None]
         return gather(nearest, points, family.statistic)
 

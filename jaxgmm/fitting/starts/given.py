@@ -14,8 +14,8 @@ from jaxgmm.data.intake import Intake
 from jaxgmm.data.protocol import PLAIN, over, require
 from jaxgmm.fitting.collapse import LEAST_ROWS
 from jaxgmm.fitting.projection import project
+from jaxgmm.fitting.starts.assigned import Start, assignment_of
 from jaxgmm.fitting.starts.drawn import placed_anew
-from jaxgmm.fitting.steps import labelled_mixture
 from jaxgmm.fitting.visits import whitening_of
 from jaxgmm.host.arrays import as_numbers
 from jaxgmm.host.cautions import caution
@@ -30,7 +30,7 @@ _VALUES = 1 << 22
 """The most numbers in a block of rows: rows times components times columns."""
 
 
-def given_start(init: Any, taken: Intake, n_components: int, family: Family, prior: Prior, key: Array) -> Mixture:
+def given_start(init: Any, taken: Intake, n_components: int, family: Family, prior: Prior, key: Array) -> Start:
     """A start from a mixture, labels or responsibilities, in the fit's units, with a restart axis of 1.
 
     A component of a mixture that holds less than one row here would stay without rows: it is placed anew, with a
@@ -56,7 +56,7 @@ def given_start(init: Any, taken: Intake, n_components: int, family: Family, pri
         n_given = taken.n_given
         resp = _as_responsibilities(init, n_given, n_components, np.asarray(data.weights)[:n_given] > 0)
         resp = np.pad(resp, ((0, data.x.shape[0] - n_given), (0, 0)))
-        mixture = labelled_mixture(data, jnp.asarray(resp, taken.dtype), family, prior)
+        return assignment_of(data, resp, family, taken.dtype)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
 
 

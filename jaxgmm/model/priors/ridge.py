@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -53,7 +54,8 @@ class Ridge:
         strength = self.strength
         if strength is None:
             strength = 1e-20 if dtype == jnp.float64 else 1e-12
-        return dataclasses.replace(self, strength=jnp.asarray(strength).astype(dtype))
+        held = strength.astype(dtype) if isinstance(strength, Array) else np.asarray(strength, dtype)
+        return dataclasses.replace(self, strength=held)
 
     def prepare(self, columns: Columns) -> Penalty:
         """The penalty of this prior for data with given columns."""

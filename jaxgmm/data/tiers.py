@@ -1,0 +1,224 @@
+"""One pass over the rows for many mixtures, each chunk by the cheapest kernel that is exact enough for it.
+
+The tiers are features, features in float64 for rows in float32, and whitened residuals.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from jaxgmm.data.centring import about, centre_of, centred
+from jaxgmm.data.kernels import quadratic, whitened
+from jaxgmm.data.passes import Distances, combine, normalise, residual_moments, weighted_sum
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import Moments, Statistic, merge
+from jaxgmm.numerics import chunks
+from jaxgmm.numerics.linalg import product, varying_as
+
+_CHUNK_BYTES = 13 << 19
+"""Bytes of a chunk's features and log-joints: passes were fastest at about the size of the level 2 and 3 caches."""
+
+
+class _Kernel(NamedTuple):
+    """The quadratic kernel in one dtype, for stacked mixtures.
+
+    Attributes:
+        centre: from which rows are measured, (D,).
+        quick: the mixtures, prepared.
+        limit: the largest ‖x‖²·λmax(Σ⁻¹) at which features are exact enough.
+    """
+
+    centre: Array
+    quick: quadratic.Prepared
+    limit: float
+
+    @classmethod
+    def of(cls, stack: Mixture, centre: Array, features: quadratic.Features, wanted: DTypeLike) -> _Kernel:
+        """The kernel for mixtures about a centre, in their dtype, where results are `wanted` in another."""
+        quick = jax.vmap(functools.partial(quadratic.prepare, features=features))(stack)
+        return cls(centre, quick, quadratic.limit(centre.dtype, wanted))
+
+
+class _Sums(NamedTuple):
+    """The sums of a pass by features.
+
+    Attributes:
+        raw: Σ r φ, (F, R·K).
+        square: Σ w x xᵀ where the features are linear, (R or 1, D, D).
+        log_likelihood: (R,).
+    """
+
+    raw: chunks.Sum
+    square: chunks.Sum
+    log_likelihood: chunks.Sum
+
+
+def by_features(
+    statistic: Statistic,
+    features: quadratic.Features,
+    stack: Mixture,
+    x: Array,
+    weights: Array,
+    distances: Distances,
+) -> tuple[Moments, Array]:
+    """Moments and log-likelihoods of R mixtures at once, by features in each chunk where they are exact enough.
+
+    Chunks of float32 rows for which they are not go by features in float64, whether or not JAX allows float64
+    elsewhere, and chunks for which these are not by whitened residuals.
+
+    Args:
+        statistic: the part of the scatter to keep.
+        features: the products that the statistic and the mixtures' density need.
+        stack: mixtures with a leading axis R.
+        x: rows, (N, D).
+        weights: (1, N), or (R, N) where each mixture has its own.
+        distances: distances of the rows from one point.
+    """
+    n_stacked, n_components, n_features = stack.means.shape
+    n_rows, dtype = x.shape[0], x.dtype
+    n_sums = features.count(n_features)
+    centres = jax.vmap(centre_of)(stack)
+    sound = jnp.all(jnp.isfinite(centres), axis=-1, keepdims=True)
+    centre = jnp.sum(jnp.where(sound, centres, 0.0), axis=0) / jnp.maximum(jnp.sum(sound), 1).astype(dtype)
+    stack = jax.vmap(about, (0, None))(stack, centre)
+    exact = jax.vmap(whitened.prepare)(stack)
+    kernels = [_Kernel.of(stack, centre, features, dtype)]
+    if dtype != jnp.float64:
+        with jax.enable_x64(True):
+            kernels.append(_Kernel.of(*jax.tree.map(wide, (stack, centre)), features, dtype))
+    steepest = jnp.max(jnp.where(jnp.isnan(kernels[0].quick.steepness), 0.0, kernels[0].quick.steepness))
+
+    n_chunks, size = chunks.divide(n_rows, _most_rows(n_sums + n_stacked * n_components, dtype))
+    n_parts, part = chunks.divide(size, chunks.most_rows(stack.means.size))
+
+    def chunk_of(start: Array, length: int, fresh: Array, origin: Array) -> tuple[Array, Array]:
+        """Rows less the origin, as columns (D, length) in its dtype, and their weights, (R or 1, length)."""
+        rows = lax.convert_element_type(lax.dynamic_slice_in_dim(x, start, length), origin.dtype)
+        weight = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(weights, start, length, axis=1), 0.0)
+        return centred(rows, jnp.max(weight, axis=0), origin), weight
+
+    def features_step(kernel: _Kernel, index: Array, sums: _Sums) -> _Sums:
+        start, fresh = chunks.window(index, size, n_rows)
+        columns, weight = chunk_of(start, size, fresh, kernel.centre)
+        phi = features.of(columns)
+        coefficients = kernel.quick.coefficients.reshape(-1, n_sums)
+        log_joint = product("kf,fc->kc", coefficients, phi).reshape(n_stacked, n_components, size)
+        responsibilities, log_prob = normalise(log_joint, weight)
+        responsibilities, weight = (lax.convert_element_type(a, phi.dtype) for a in (responsibilities, weight))
+        # Features first: with the long axis last in both, this order of the product is the faster one.
+        raw = product("fc,kc->fk", phi, responsibilities.reshape(-1, size))
+        square = sums.square
+        if features == quadratic.LINEAR:
+            square = square.plus(product("rdc,ec->rde", weight[:, None, :] * columns[None], columns))
+        total = sums.log_likelihood.plus(weighted_sum(weight, log_prob))
+        return _Sums(sums.raw.plus(raw), square, total)
+
+    def residuals_step(index: Array, within: Array, held: tuple[Moments, chunks.Sum]) -> tuple[Moments, chunks.Sum]:
+        start, fresh = chunks.window(index, size, n_rows)
+        offset, unseen = chunks.window(within, part, size)
+        fresh = unseen & lax.dynamic_slice_in_dim(fresh, offset, part)
+        columns, weight = chunk_of(start + offset, part, fresh, centre)
+        axes = (0, None, 0 if weight.shape[0] > 1 else None)
+        weight = weight if weight.shape[0] > 1 else weight[0]
+        seen, log_likelihood = jax.vmap(functools.partial(residual_moments, statistic=statistic), axes)(
+            exact, columns, weight
+        )
+        return jax.vmap(merge)(held[0], seen), held[1].plus(log_likelihood)
+
+    farthest = jnp.max(distances.each[: (n_chunks - 1) * size].reshape(-1, size), axis=1)
+    farthest = jnp.concatenate([farthest, jnp.max(distances.each[n_rows - size :], keepdims=True)])
+    reaches = (farthest + jnp.sqrt(jnp.sum((centre - distances.origin) ** 2))) ** 2
+    anchor = x[0, 0] + stack.means[0, 0, 0] + weights[0, 0]
+
+    def by_kernel(kernel: _Kernel, first: Array, beyond: Array, order: Array) -> tuple[Moments, Array]:
+        """Moments and log-likelihoods of the chunks at some places of an order."""
+        n_squares = weights.shape[0], *(n_features * (features == quadratic.LINEAR),) * 2
+        shapes = ((n_sums, n_stacked * n_components), n_squares, (n_stacked,))
+        begun = varying_as(_Sums(*(chunks.Sum.zeros(shape, kernel.centre.dtype) for shape in shapes)), anchor)
+        sums = lax.fori_loop(first, beyond, lambda place, held: features_step(kernel, order[place], held), begun)
+        raw = sums.raw.value.reshape(n_sums, n_stacked, n_components)
+        square = jnp.broadcast_to(sums.square.value, (n_stacked, *sums.square.value.shape[1:]))
+        moments = jax.vmap(lambda r, s: quadratic.read(r, s, features, n_features, statistic), (1, 0))(raw, square)
+        log_likelihood = sums.log_likelihood.value
+        if features == quadratic.LINEAR:
+            log_likelihood = log_likelihood - 0.5 * jnp.sum(kernel.quick.precision * square, axis=(1, 2))
+        return moments, log_likelihood
+
+    def by_whitened(first: Array, order: Array) -> tuple[Moments, Array]:
+        """Moments and log-likelihoods of the chunks from some place of an order on, by residuals."""
+        shape = (n_features, n_features) if whitened.holds_products(exact.mixture.covs, statistic) else (n_features,)
+        empty = jnp.zeros((n_stacked, n_components), dtype)
+        empty = Moments(empty, *(jnp.zeros((*empty.shape, *more), dtype) for more in ((n_features,), shape)))
+        gathered, log_likelihood = lax.fori_loop(
+            first * n_parts,
+            n_chunks * n_parts,
+            lambda place, held: residuals_step(order[place // n_parts], place % n_parts, held),
+            varying_as((empty, chunks.Sum.zeros((n_stacked,), dtype)), anchor),
+        )
+        moments = jax.vmap(lambda p, m: whitened.colour(p, m, statistic))(exact, gathered)
+        mean = jnp.where(moments.mass[:, :, None] > 0, moments.mean, 0.0)
+        return moments._replace(mean=mean), log_likelihood.value
+
+    def attempt(least: Array) -> tuple[Moments, Array, Array]:
+        """The pass, each chunk by a level of at least `least`, and whether each was exact for the new moments too.
+
+        Levels are places in `kernels`; that beyond them is the residuals'.
+        """
+        level = sum((~(reaches * steepest <= kernel.limit)).astype(jnp.int32) for kernel in kernels)
+        level = jnp.maximum(jnp.asarray(level), least)
+        order = jnp.argsort(level, stable=True)
+        ends = [jnp.sum(level < place, dtype=jnp.int32) for place in range(len(kernels) + 1)]
+        parts = []
+        for place, kernel in enumerate(kernels):
+            with jax.enable_x64(_allows(kernel)):
+                parts.append(by_kernel(kernel, ends[place], ends[place + 1], order))
+        parts.append(by_whitened(ends[-1], order))
+        with jax.enable_x64(_allows(kernels[-1])):
+            # In the widest dtype, in which covariances too are factored that the narrow one could not tell as such.
+            parts = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, kernels[-1].centre.dtype), parts)
+            moments, log_likelihood = functools.reduce(jax.vmap(combine), parts)
+            steepness = jax.vmap(quadratic.steepness, (0, None))(moments, n_rows)
+            fine = jnp.isnan(log_likelihood)
+            within = jnp.ones_like(fine)
+            for place, kernel in enumerate(kernels):
+                reach = jnp.max(jnp.where(level == place, reaches, 0.0))
+                within = within & (wide(reach) * steepness <= kernel.limit) | (ends[place] == ends[place + 1])
+            moments, log_likelihood = jax.tree.map(
+                lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood)
+            )
+        return moments, log_likelihood, jnp.all(fine | within)
+
+    def again(held: tuple[Moments, Array, Array, Array]) -> tuple[Moments, Array, Array, Array]:
+        return *attempt(held[3]), held[3] + 1
+
+    # From a wide start tight components may come: then the pass is done again, all of it by the next level.
+    shapes = jax.eval_shape(attempt, jnp.zeros((), jnp.int32))
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    begun = varying_as((*blank, jnp.zeros((), jnp.int32)), anchor)
+    moments, log_likelihood, _, _ = lax.while_loop(lambda held: ~held[2], again, begun)
+    return moments._replace(mean=moments.mean + centre[None, None, :]), log_likelihood
+
+
+def wide(leaf: Array) -> Array:
+    """The array in float64, where JAX allows it."""
+    return lax.convert_element_type(leaf, jnp.float64)
+
+
+def _allows(kernel: _Kernel) -> bool:
+    """Whether JAX has to allow float64 for the kernel, or allows it anyway."""
+    return jax.config.jax_enable_x64 or kernel.centre.dtype == jnp.float64
+
+
+def _most_rows(width: int, dtype: DTypeLike) -> int:
+    """The number of rows in a chunk; fewer where rows are narrow: XLA would share their many small operations out over
+    threads, for no gain in time and a third more of the processor's."""
+    size = np.dtype(dtype).itemsize
+    longest = (1 << 13 if width < 64 else 1 << 15) // size
+    return 1 << int(np.log2(np.clip(_CHUNK_BYTES // (size * width), 64, longest)))
