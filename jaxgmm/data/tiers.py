@@ -5,8 +5,10 @@ The tiers are features, features in float64 for rows in float32, and whitened re
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +94,8 @@ def by_features(
     kernels = [_Kernel.of(stack, centre, features, dtype)]
     if dtype != jnp.float64:
         with jax.enable_x64(True):
-            kernels.append(_Kernel.of(*jax.tree.map(wide, (stack, centre)), features, dtype))
+            stack_wide, centre_wide = jax.tree.map(wide, (stack, centre))
+            kernels.append(_Kernel.of(stack_wide, centre_wide, features, dtype))
     steepest = jnp.max(jnp.where(jnp.isnan(kernels[0].quick.steepness), 0.0, kernels[0].quick.steepness))
 
     n_chunks, size = chunks.divide(n_rows, _most_rows(n_sums + n_stacked * n_components, dtype))
@@ -177,10 +180,10 @@ def by_features(
         ends = [jnp.sum(level < place, dtype=jnp.int32) for place in range(len(kernels) + 1)]
         parts = []
         for place, kernel in enumerate(kernels):
-            with jax.enable_x64(_allows(kernel)):
+            with _allowing(kernel):
                 parts.append(by_kernel(kernel, ends[place], ends[place + 1], order))
         parts.append(by_whitened(ends[-1], order))
-        with jax.enable_x64(_allows(kernels[-1])):
+        with _allowing(kernels[-1]):
             # In the widest dtype, in which covariances too are factored that the narrow one could not tell as such.
             parts = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, kernels[-1].centre.dtype), parts)
             moments, log_likelihood = functools.reduce(jax.vmap(combine), parts)
@@ -211,14 +214,17 @@ def wide(leaf: Array) -> Array:
     return lax.convert_element_type(leaf, jnp.float64)
 
 
-def _allows(kernel: _Kernel) -> bool:
-    """Whether JAX has to allow float64 for the kernel, or allows it anyway."""
-    return jax.config.jax_enable_x64 or kernel.centre.dtype == jnp.float64
+def _allowing(kernel: _Kernel) -> AbstractContextManager[Any]:
+    """A context in which JAX allows what the kernel computes with."""
+    return jax.enable_x64(True) if kernel.centre.dtype == jnp.float64 else contextlib.nullcontext()
 
 
 def _most_rows(width: int, dtype: DTypeLike) -> int:
-    """The number of rows in a chunk; fewer where rows are narrow: XLA would share their many small operations out over
-    threads, for no gain in time and a third more of the processor's."""
+    """The number of rows in a chunk, fewer where rows are narrow.
+
+    XLA would share the many small operations of more out over threads, for no gain in time and a third more of the
+    processors'.
+    """
     size = np.dtype(dtype).itemsize
     longest = (1 << 13 if width < 64 else 1 << 15) // size
     return 1 << int(np.log2(np.clip(_CHUNK_BYTES // (size * width), 64, longest)))

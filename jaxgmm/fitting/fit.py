@@ -227,7 +227,7 @@ def _in_users_units(
     there = np.count_nonzero(np.asarray(fitted.mixture.log_weights) > -np.inf)
     n_covariances = min(fitted.mixture.covs.count, int(there))
 
-    def objective(value: Any) -> np.ndarray:
+    def objective(value: Any) -> Any:
         return np.asarray(nats.objective(value, n_covariances), dtype)
 
     log_likelihood = nats.log_likelihood(fitted.log_likelihood)
@@ -244,7 +244,7 @@ def _in_users_units(
         np.asarray(fitted.n_iter),
         np.asarray(fitted.n_passes),
         objective(fitted.history),
-        Restarts(objective(restarts.objective), np.asarray(restarts.status, np.int32), np.asarray(restarts.n_iter)),
+        (objective(restarts.objective), np.asarray(restarts.status, np.int32), np.asarray(restarts.n_iter)),
     ))  # fmt: skip
     return FitResult(
         mixture=mixture,
@@ -254,6 +254,6 @@ def _in_users_units(
         n_passes=n_passes,
         status=Status(int(fitted.status)),
         history=history,
-        restarts=ends,
+        restarts=Restarts(*ends),
         feature_names=names,
     )

@@ -32,10 +32,9 @@ def test_a_pass_at_once_equals_one_by_residuals(family, dtype):
     weights = np.array(weights)
     weights[:2], x = 0, np.array(x)
     x[0] = np.nan
-    starts = [mixture, jaxgmm.initialize(KEY, x[2:], 4, covariance_type=family)]
-    for start in starts:
+    data = CompactRows(jnp.asarray(x), jnp.asarray(weights))
+    for start in (mixture, jaxgmm.initialize(KEY, x[2:], 4, covariance_type=family)):
         stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
-        data = CompactRows(jnp.asarray(x), jnp.asarray(weights))
         found = jax.jit(jax.vmap(lambda m: data.moments(m, m.family.statistic)))(stack)
         expected = jax.jit(by_residuals, static_argnums=0)(start.family.statistic, start, data.x, data.weights)
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -129,7 +129,8 @@ class _Sample(NamedTuple):
             scatter.append(weighted.T @ moved if statistic.products else (weighted * moved).sum(axis=0))
             mass.append(total)
             means.append(mean + self.mean)
-        return Moments(np.stack(mass), np.stack(means), statistic.reduce(np.stack(scatter)))
+        held: Any = np.stack(mass), np.stack(means), statistic.reduce(cast(Any, np.stack(scatter)))
+        return Moments(*held)
 
     def moments_of_labels(self, labels: np.ndarray, n_components: int, statistic: Statistic) -> Moments:
         """Moments of rows with a label each, (N,)."""
@@ -241,7 +242,7 @@ def _lloyd(centres: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarra
 def _with_spares(moments: Moments, n_spare: int) -> Moments:
     """Stacked moments with components without rows at the end; scatter that all components share stays."""
 
-    def padded(leaf: np.ndarray) -> np.ndarray:
+    def padded(leaf: Any) -> Any:
         return np.pad(leaf, [(0, 0), (0, n_spare), *[(0, 0)] * (leaf.ndim - 2)])
 
     scatter = moments.scatter
