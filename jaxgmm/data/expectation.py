@@ -19,6 +19,10 @@ from jaxgmm.model.moments import Moments, Statistic
 _QUICK_WORK = 1 << 21
 """Multiplications in a pass by features below which it saves less time than compiling it takes."""
 
+_MOST_FEATURES = 1 << 10
+"""Features of a row for each component above which it takes longer to write them down than to whiten the row: from 128
+columns on with 5 components, from 256 with 24."""
+
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def expectation(
@@ -59,7 +63,8 @@ def _stacked(statistic: Statistic) -> Any:
     def stacked(stack: Mixture, x: Array, weights: Array, distances: Distances | None) -> tuple[Moments, Array]:
         features = quadratic.features_of(jax.tree.map(lambda leaf: leaf[0], stack), statistic)
         n_stacked, n_components, n_features = stack.means.shape
-        if x.shape[0] * n_stacked * n_components * features.count(n_features) < _QUICK_WORK:
+        n_all, n_sums = n_stacked * n_components, features.count(n_features)
+        if x.shape[0] * n_all * n_sums < _QUICK_WORK or n_sums > _MOST_FEATURES * n_all:
             return each_by_residuals(stack, x, weights)
         if distances is None:
             distances = distances_from(

@@ -25,27 +25,31 @@ from jaxgmm.numerics import chunks
 from jaxgmm.numerics.linalg import product, varying_as
 
 _CHUNK_BYTES = 13 << 19
-"""Bytes of a chunk's features and log-joints: passes were fastest at about the size of the level 2 and 3 caches."""
+"""Bytes of a chunk's features and log-joints on a CPU: passes were fastest at about the size of its caches."""
+
+_CHUNK_BYTES_ELSEWHERE = 100 << 20
+"""The same on a GPU, which has many more rows to work on at once, and nothing to gain from small chunks."""
 
 
 class _Kernel(NamedTuple):
     """The quadratic kernel in one dtype, for stacked mixtures.
 
     Attributes:
+        stack: the mixtures, about the centre.
         centre: from which rows are measured, (D,).
-        quick: the mixtures, prepared.
         limit: the largest ‖x‖²·λmax(Σ⁻¹) at which features are exact enough.
     """
 
+    stack: Mixture
     centre: Array
-    quick: quadratic.Prepared
     limit: float
 
-    @classmethod
-    def of(cls, stack: Mixture, centre: Array, features: quadratic.Features, wanted: DTypeLike) -> _Kernel:
-        """The kernel for mixtures about a centre, in their dtype, where results are `wanted` in another."""
-        quick = jax.vmap(functools.partial(quadratic.prepare, features=features))(stack)
-        return cls(centre, quick, quadratic.limit(centre.dtype, wanted))
+    def prepared(self, features: quadratic.Features, needed: Array) -> quadratic.Prepared:
+        """The mixtures, prepared, where that is needed; else zeros."""
+        prepare = jax.vmap(functools.partial(quadratic.prepare, features=features))
+        shapes = jax.eval_shape(prepare, self.stack)
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return lax.cond(needed, prepare, lambda _: varying_as(blank, self.centre[0]), self.stack)
 
 
 class _Sums(NamedTuple):
@@ -91,12 +95,13 @@ def by_features(
     centre = jnp.sum(jnp.where(sound, centres, 0.0), axis=0) / jnp.maximum(jnp.sum(sound), 1).astype(dtype)
     stack = jax.vmap(about, (0, None))(stack, centre)
     exact = jax.vmap(whitened.prepare)(stack)
-    kernels = [_Kernel.of(stack, centre, features, dtype)]
+    kernels = [_Kernel(stack, centre, quadratic.limit(dtype))]
     if dtype != jnp.float64:
         with jax.enable_x64(True):
             stack_wide, centre_wide = jax.tree.map(wide, (stack, centre))
-            kernels.append(_Kernel.of(stack_wide, centre_wide, features, dtype))
-    steepest = jnp.max(jnp.where(jnp.isnan(kernels[0].quick.steepness), 0.0, kernels[0].quick.steepness))
+            kernels.append(_Kernel(stack_wide, centre_wide, quadratic.limit(jnp.float64, dtype)))
+    steepness = jax.vmap(functools.partial(quadratic.prepare, features=features))(stack).steepness
+    steepest = jnp.max(jnp.where(jnp.isnan(steepness), 0.0, steepness))
 
     n_chunks, size = chunks.divide(n_rows, _most_rows(n_sums + n_stacked * n_components, dtype))
     n_parts, part = chunks.divide(size, chunks.most_rows(stack.means.size))
@@ -107,11 +112,10 @@ def by_features(
         weight = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(weights, start, length, axis=1), 0.0)
         return centred(rows, jnp.max(weight, axis=0), origin), weight
 
-    def features_step(kernel: _Kernel, index: Array, sums: _Sums) -> _Sums:
+    def features_step(kernel: _Kernel, coefficients: Array, index: Array, sums: _Sums) -> _Sums:
         start, fresh = chunks.window(index, size, n_rows)
         columns, weight = chunk_of(start, size, fresh, kernel.centre)
         phi = features.of(columns)
-        coefficients = kernel.quick.coefficients.reshape(-1, n_sums)
         log_joint = product("kf,fc->kc", coefficients, phi).reshape(n_stacked, n_components, size)
         responsibilities, log_prob = normalise(log_joint, weight)
         responsibilities, weight = (lax.convert_element_type(a, phi.dtype) for a in (responsibilities, weight))
@@ -145,13 +149,15 @@ def by_features(
         n_squares = weights.shape[0], *(n_features * (features == quadratic.LINEAR),) * 2
         shapes = ((n_sums, n_stacked * n_components), n_squares, (n_stacked,))
         begun = varying_as(_Sums(*(chunks.Sum.zeros(shape, kernel.centre.dtype) for shape in shapes)), anchor)
-        sums = lax.fori_loop(first, beyond, lambda place, held: features_step(kernel, order[place], held), begun)
+        quick = kernel.prepared(features, first < beyond)
+        step = functools.partial(features_step, kernel, quick.coefficients.reshape(-1, n_sums))
+        sums = lax.fori_loop(first, beyond, lambda place, held: step(order[place], held), begun)
         raw = sums.raw.value.reshape(n_sums, n_stacked, n_components)
         square = jnp.broadcast_to(sums.square.value, (n_stacked, *sums.square.value.shape[1:]))
         moments = jax.vmap(lambda r, s: quadratic.read(r, s, features, n_features, statistic), (1, 0))(raw, square)
         log_likelihood = sums.log_likelihood.value
         if features == quadratic.LINEAR:
-            log_likelihood = log_likelihood - 0.5 * jnp.sum(kernel.quick.precision * square, axis=(1, 2))
+            log_likelihood = log_likelihood - 0.5 * jnp.sum(quick.precision * square, axis=(1, 2))
         return moments, log_likelihood
 
     def by_whitened(first: Array, order: Array) -> tuple[Moments, Array]:
@@ -226,5 +232,7 @@ def _most_rows(width: int, dtype: DTypeLike) -> int:
     processors'.
     """
     size = np.dtype(dtype).itemsize
+    if jax.default_backend() != "cpu":
+        return max(64, _CHUNK_BYTES_ELSEWHERE // (size * width))
     longest = (1 << 13 if width < 64 else 1 << 15) // size
     return 1 << int(np.log2(np.clip(_CHUNK_BYTES // (size * width), 64, longest)))

@@ -57,7 +57,7 @@ def fit(
     n_init: int = 20,
     max_iter: int = 1000,
     tol: float = 1e-6,
-    progress: bool = False,
+    progress: bool | None = None,
     callback: Callback | None = None,
 ) -> FitResult:
     """The best fit of a mixture of K Gaussians to rows, from several starts.
@@ -86,7 +86,8 @@ def fit(
             row of the best known optimum as often as 10 that all climb to the end, in half the passes.
         max_iter: most iterations of each.
         tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
-        progress: whether to show a bar, in a terminal or a notebook (tqdm, else a line a second on stderr).
+        progress: whether to show a bar, in a terminal or a notebook (tqdm, else a line a second on stderr). None says
+            there in one line when a fit will take more than ten seconds; False says nothing.
         callback: is given a `Report` about four times a second; where it returns True, the fit ends as by Ctrl-C.
 
     Returns:
@@ -141,7 +142,7 @@ def fit_given(
     n_components: int,
     sample_weight: ArrayLike | None,
     options: Options,
-    progress: bool = False,
+    progress: bool | None = None,
     callback: Callback | None = None,
 ) -> FitResult:
     """The fit of a table or of data, as `fit` returns it, without the warning of a collapse."""

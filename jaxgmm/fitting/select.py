@@ -39,7 +39,7 @@ def select(
     *,
     criterion: str = "bic",
     n: float | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     callback: Callback | None = None,
     **fit_options: Any,
 ) -> Selection:

@@ -29,6 +29,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
 from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.units import to_host
+from jaxgmm.numerics.programs import HostProgram
 
 _JAXLIB = importlib.metadata.version("jaxlib")
 
@@ -163,7 +164,7 @@ def disagreement(
     return None
 
 
-@jax.jit
+@HostProgram
 def _pass(mixture: Mixture, data: Rows) -> tuple[Moments, Array]:
     return data.moments(mixture, mixture.family.statistic)
 

@@ -1,4 +1,4 @@
-"""Progress of a fit: shown as a bar on request, and reported to a callback."""
+"""Progress of a fit: a word where it takes long, a bar on request, and reports to a callback."""
 
 from __future__ import annotations
 
@@ -78,31 +78,38 @@ class Snapshot(NamedTuple):
     n_restarts: int
 
 
+_PATIENCE, _LONG = 3.0, 10.0
+"""Seconds after which whoever waits in a terminal or notebook is told that a fit takes long, and from which it does."""
+
+
 class Progress:
     """A context that shows and reports the progress of one fit or several, or does nothing."""
 
-    def __init__(self, shown: bool, callback: Callback | None = None, n_fits: int = 1):
+    def __init__(self, shown: bool | None, callback: Callback | None = None, n_fits: int = 1):
         """Begin to measure time.
 
         Args:
-            shown: whether to show a bar: tqdm's where it is installed, else a line a second on stderr.
+            shown: whether to show a bar: tqdm's where it is installed, else a line a second on stderr. None shows none,
+                but says in one line, at a terminal or in a notebook, when it will take long.
             callback: a function that receives each `Report`, or None.
             n_fits: number of fits to come.
         """
-        self._shown, self._callback, self._n_fits = shown, callback, n_fits
+        self._shown, self._callback, self._n_fits = bool(shown), callback, n_fits
+        self._watched = shown is None and _is_watched()
         self._n_done, self._fraction, self._last = 0, 0.0, 0.0
         self._began = self._fit_began = time.monotonic()
         self._bar: Any = None
 
     @property
     def listened(self) -> bool:
-        """Whether progress is shown or reported at all."""
-        return self._shown or self._callback is not None
+        """Whether progress is shown, told or reported at all."""
+        return self._shown or self._watched or self._callback is not None
 
     def begin(self, n_components: int, covariance_type: str, in_users_units: Callable[[float], float]) -> None:
         """Begin a fit, whose objective `in_users_units` converts."""
         self._fit_began = time.monotonic()
         self._about, self._in_users_units, self._first = (n_components, covariance_type), in_users_units, None
+        self._most_iter, self._best = 0, -np.inf
 
     def end(self) -> None:
         """End a fit."""
@@ -122,10 +129,12 @@ class Progress:
         seconds = now - self._began
         if self._n_fits > 1:
             left = seconds / fraction - seconds if fraction > 0 else float("nan")
+        # Restarts that take turns begin where others have been.
+        self._most_iter, self._best = max(self._most_iter, sight.n_iter), max(self._best, sight.objective)
         report = Report(
             *self._about,
-            n_iter=sight.n_iter,
-            objective=self._in_users_units(sight.objective),
+            n_iter=self._most_iter,
+            objective=self._in_users_units(self._best),
             n_climbing=sight.n_climbing,
             n_restarts=sight.n_restarts,
             seconds=seconds,
@@ -134,6 +143,11 @@ class Progress:
             n_fits=self._n_fits,
         )
         self._show(fraction, report)
+        if self._watched and seconds > _PATIENCE and not seconds + left <= _LONG:
+            self._watched, about = False, "" if np.isnan(left) else f" (about {_duration(left)} left)"
+            what = "these fits take" if self._n_fits > 1 else "this fit takes"
+            line = f"jaxgmm: {what} more than a few seconds{about}: progress=True shows a bar, progress=False no line"
+            print(line, file=sys.stderr, flush=True)
         if self._callback is not None and _is_true(self._callback(report)):
             raise KeyboardInterrupt
 
@@ -141,9 +155,11 @@ class Progress:
         """Seconds until the largest gain has decayed to where it stops, or the iterations have run out."""
         if not sight.n_climbing:
             return 0.0
-        if self._first is None:
+        if self._first is None or sight.n_iter < self._last_iter:
             self._first = (now, sight.n_iter, sight.gain)
+            self._last_iter = sight.n_iter
             return float("nan")
+        self._last_iter = sight.n_iter
         then, n_iter, gain = self._first
         pace = (now - then) / max(sight.n_iter - n_iter, 1)
         at_most = pace * (sight.max_iter - sight.n_iter)
@@ -187,6 +203,11 @@ def _bar() -> Any:
     # A notebook's bar is drawn by the browser where this stands; a terminal's would give way to the long line after it.
     bar = "{bar}" if issubclass(tqdm, in_notebooks) else "{bar:20}"
     return tqdm(total=1, bar_format="{percentage:3.0f}%|" + bar + "| {elapsed}{postfix}")
+
+
+def _is_watched() -> bool:
+    """Whether somebody waits at a terminal or in a notebook."""
+    return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
 
 
 def _duration(seconds: float) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxgmm.model.covariances.protocol import Covariances
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.moments import Moments
 
 
 def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
@@ -45,3 +49,14 @@ def without_spares(mixture: Mixture, n_components: int) -> Mixture:
     own = mixture.covs.count == mixture.n_components
     covs = jax.tree.map(lambda leaf: leaf[:n_components], mixture.covs) if own else mixture.covs
     return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)
+
+
+def moments_with_spares(moments: Moments, n_spare: int) -> Moments:
+    """Stacked moments, in NumPy, with spare components at the end, without rows; scatter that all share stays."""
+
+    def padded(leaf: Any) -> Any:
+        return np.pad(leaf, [(0, 0), (0, n_spare), *[(0, 0)] * (leaf.ndim - 2)])
+
+    scatter = moments.scatter
+    own = scatter.shape[1] == moments.mass.shape[1]
+    return Moments(padded(moments.mass), padded(moments.mean), padded(scatter) if own else scatter)

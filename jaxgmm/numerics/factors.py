@@ -12,17 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxgmm.numerics.linalg import HIGHEST
+from jaxgmm.numerics.linalg import HIGHEST, varying_as
 
 _MOST_AT_ONCE = 1 << 16
 """The most work in one call of LAPACK: matrices, times the cube of their rows (at least 8). Up to release 0.11.0 jaxlib
 shares larger calls out over the pool of threads in which the caller itself waits: as many such calls at once as there
 are threads, two on many machines, wait for ever. A call with one matrix is never shared out."""
 
-_BY_COLUMNS_OF_BLOCKS, _BLOCK = range(96, 1025), 32
+_FEWEST_BY_COLUMNS, _BLOCK = 96, 32
 """Rows from which Cholesky factors are computed in blocks, and the rows of a block. Measured on two busy
-cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8. Each
-block is compiled, so that there must not be too many."""
+cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8."""
 
 
 def _matmul(a: Array, b: Array) -> Array:
@@ -64,15 +63,30 @@ def _cholesky(matrices: Array) -> Array:
 
 
 def _cholesky_by_blocks(matrices: Array) -> Array:
-    """Cholesky factors by columns of blocks: [[A, Bᵀ], [B, C]] has [L, B L⁻ᵀ], then the factors of C − B A⁻¹ Bᵀ."""
-    n_rows, columns, rest = matrices.shape[-1], [], matrices
-    for done in range(0, n_rows, _BLOCK):
-        corner = _cholesky_in_turn(rest[..., :_BLOCK, :_BLOCK])
-        below = _matmul(rest[..., _BLOCK:, :_BLOCK], jnp.swapaxes(inverse_lower(corner), -2, -1))
-        rest = rest[..., _BLOCK:, _BLOCK:] - _matmul(below, jnp.swapaxes(below, -2, -1))
-        column = jnp.concatenate([corner, below], axis=-2)
-        columns.append(jnp.pad(column, [*[(0, 0)] * (matrices.ndim - 2), (done, 0), (0, 0)]))
-    return jnp.concatenate(columns, axis=-1)
+    """Cholesky factors by columns of blocks, from left to right, in a loop whose program does not grow with D.
+
+    Column j is (A − L Lᵀ)_j C⁻ᵀ, where L holds the columns before it and C is the factor of its own first block.
+    """
+    n_rows, n_lead = matrices.shape[-1], matrices.ndim - 2
+    n_blocks = -(-n_rows // _BLOCK)
+    padded = n_blocks * _BLOCK
+    spare = np.diag(np.arange(padded) >= n_rows).astype(matrices.dtype)
+    whole = jnp.pad(matrices, [(0, 0)] * n_lead + [(0, padded - n_rows)] * 2)
+    whole = whole + spare.reshape(*[1] * n_lead, padded, padded)
+    place = np.arange(padded, dtype=np.int32).reshape(*[1] * n_lead, padded, 1)
+
+    def step(index: Array, factors: Array) -> Array:
+        first = index * np.int32(_BLOCK)
+        rows = lax.dynamic_slice_in_dim(factors, first, _BLOCK, axis=-2)
+        column = lax.dynamic_slice_in_dim(whole, first, _BLOCK, axis=-1) - _matmul(factors, jnp.swapaxes(rows, -2, -1))
+        corner = _cholesky_in_turn(lax.dynamic_slice_in_dim(column, first, _BLOCK, axis=-2))
+        column = jnp.where(place >= first, _matmul(column, jnp.swapaxes(inverse_lower(corner), -2, -1)), 0.0)
+        return lax.dynamic_update_slice_in_dim(factors, column, first, axis=-1)
+
+    # Where float64 is allowed for a part of a program only, indices must not be of 64 bits.
+    first, beyond = np.int32(0), np.int32(n_blocks)
+    factors = lax.fori_loop(first, beyond, step, varying_as(jnp.zeros_like(whole), whole.ravel()[0]))
+    return jnp.tril(factors)[..., :n_rows, :n_rows]
 
 
 def _inverse(factors: Array) -> Array:
@@ -95,7 +109,7 @@ def cholesky(matrices: Array) -> Array:
 
     dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ keeps the entries below the diagonal and half of those on it (Murray 2016).
     """
-    by_blocks = matrices.shape[-1] in _BY_COLUMNS_OF_BLOCKS
+    by_blocks = matrices.shape[-1] >= _FEWEST_BY_COLUMNS
     return _cholesky_by_blocks(matrices) if by_blocks else _cholesky_in_turn(matrices)
 
 

@@ -96,3 +96,17 @@ def test_tight_float32_rows_go_by_features_in_float64(family, monkeypatch):
     expected = np.asarray(mixture.family.statistic.of_dense(scatter))
     np.testing.assert_allclose(moments.scatter, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
     assert np.isfinite(log_likelihood)
+
+
+@pytest.mark.exhaustive
+def test_the_measurements_for_a_gpu_run_on_a_cpu(tmp_path):
+    from experiments import gpu
+
+    assert jax.default_backend() == "cpu"
+    found = gpu.measured(quick=True)
+    assert all(
+        error < (1e-3 if "float32" in case else 1e-9)
+        for case, errors in found["errors"].items()
+        for error in errors.values()
+    )
+    assert found["passes"] and found["fit"]["status"] == "CONVERGED"

@@ -109,3 +109,34 @@ def test_what_is_left_follows_the_decay_of_the_gains(monkeypatch):
     pace = (reports[1].seconds - reports[0].seconds) / 10
     np.testing.assert_allclose(reports[1].seconds_left, pace * 20)
     np.testing.assert_allclose(reports[2].seconds_left, (reports[2].seconds - reports[0].seconds) / 20 * 10)
+
+
+@pytest.mark.parametrize("asked", [None, False])
+def test_whoever_waits_is_told_once(asked, capfd, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("jaxgmm.host.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxgmm.host.progress._is_watched", lambda: True)
+    progress = Progress(asked)
+    assert progress.listened == (asked is None)
+    progress.begin(2, "full", float)
+    for n_iter in range(10, 100, 10):
+        now[0] += 1.0
+        # The gain shrinks slowly: hundreds of iterations are left.
+        progress.tell(Snapshot(n_iter, 1000, 0.0, 1e6 * 0.99**n_iter, 2, 2))
+    lines = capfd.readouterr().err.splitlines()
+    if asked is None:
+        assert len(lines) == 1 and "more than a few seconds (about" in lines[0] and "progress=False" in lines[0]
+    else:
+        assert not lines
+
+
+def test_a_short_fit_says_nothing(capfd, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("jaxgmm.host.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxgmm.host.progress._is_watched", lambda: True)
+    progress = Progress(None)
+    progress.begin(2, "full", float)
+    for n_iter in range(10, 80, 10):
+        now[0] += 1.0
+        progress.tell(Snapshot(n_iter, 1000, 0.0, 1e8 * 0.8**n_iter, 2, 2))
+    assert capfd.readouterr().err == ""

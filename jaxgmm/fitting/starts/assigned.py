@@ -22,6 +22,7 @@ from jaxgmm.fitting.steps import maximise
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
+from jaxgmm.model.slots import moments_with_spares
 from jaxgmm.numerics.programs import HostProgram
 
 _ENTRIES = 1 << 20
@@ -74,7 +75,7 @@ def drawn_assignments(
         for generator, sample in zip(generators, samples, strict=True):
             assignments += _assigned([generator], sample, n_components, method, family)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves).astype(dtype), *assignments)
-    return stacked._replace(moments=_with_spares(stacked.moments, n_slots - n_components))
+    return stacked._replace(moments=moments_with_spares(stacked.moments, n_slots - n_components))
 
 
 def assignment_of(rows: Rows, responsibilities: np.ndarray, family: Family, dtype: DTypeLike) -> Assignment:
@@ -237,14 +238,3 @@ def _lloyd(centres: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarra
         if shift <= LLOYD_SHIFT:
             break
     return _nearest(centres, z)
-
-
-def _with_spares(moments: Moments, n_spare: int) -> Moments:
-    """Stacked moments with components without rows at the end; scatter that all components share stays."""
-
-    def padded(leaf: Any) -> Any:
-        return np.pad(leaf, [(0, 0), (0, n_spare), *[(0, 0)] * (leaf.ndim - 2)])
-
-    scatter = moments.scatter
-    own = scatter.shape[1] == moments.mass.shape[1]
-    return Moments(padded(moments.mass), padded(moments.mean), padded(scatter) if own else scatter)
