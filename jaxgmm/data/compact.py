@@ -76,7 +76,7 @@ def _stacked(statistic: Statistic) -> Any:
 
     @jax.custom_batching.custom_vmap
     def stacked(stack: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
-        return at_once(statistic, stack, x, weights)
+        return _at_once(statistic, stack, x, weights)
 
     @stacked.def_vmap
     def rule(size: int, batched: Any, stack: Mixture, x: Array, weights: Array) -> Any:
@@ -90,7 +90,7 @@ def _stacked(statistic: Statistic) -> Any:
     return stacked
 
 
-def at_once(statistic: Statistic, stack: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
+def _at_once(statistic: Statistic, stack: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
     """Moments and log-likelihoods of R mixtures, by features in float64; NaN where they are not exact enough.
 
     Args:
@@ -109,8 +109,8 @@ def at_once(statistic: Statistic, stack: Mixture, x: Array, weights: Array) -> t
         phi = features.of(columns)
         log_joint = product("kf,fc->kc", quick.coefficients.reshape(-1, phi.shape[0]), phi)
         log_joint = log_joint.reshape(n_stacked, n_components, -1)
-        responsibilities, log_prob = normalise(log_joint, weights[None, :])
-        raw = product("fc,kc->fk", phi, wide(responsibilities).reshape(-1, phi.shape[1]))
+        responsibilities, log_prob = normalise(log_joint, mass[None, :], dtype)
+        raw = product("fc,kc->fk", phi, responsibilities.reshape(-1, phi.shape[1]))
         raw = raw.reshape(-1, n_stacked, n_components)
         log_likelihood = weighted_sum(mass[None, :], log_prob)
         square = jnp.zeros((), columns.dtype)

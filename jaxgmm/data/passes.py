@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxgmm.data.centring import about, centre_of, centred, in_place
 from jaxgmm.data.kernels import shares, whitened
@@ -74,17 +75,19 @@ def residual_moments(
     return gathered, weighted_sum(weights, log_prob + jnp.log(total))
 
 
-def normalise(log_joint: Array, weights: Array) -> tuple[Array, Array]:
+def normalise(log_joint: Array, weights: Array, dtype: DTypeLike | None = None) -> tuple[Array, Array]:
     """Weighted responsibilities (..., K, C) and log p (..., C), by one exponential for each entry.
 
-    The responsibilities are in the dtype of the weights.
+    The exponentials are computed in a `dtype` that may be narrower. All that follows is not: responsibilities that do
+    not sum to the weights would spoil what is a difference of two sums.
     """
     highest = lax.stop_gradient(jnp.max(log_joint, axis=-2, keepdims=True))
-    exponential = jnp.exp(lax.convert_element_type(log_joint - highest, weights.dtype))
+    below = log_joint - highest
+    exponential = jnp.exp(below if dtype is None else lax.convert_element_type(below, dtype))
+    exponential = lax.convert_element_type(exponential, log_joint.dtype)
     normaliser = jnp.sum(exponential, axis=-2, keepdims=True)
     responsibilities = exponential * (weights[..., None, :] / normaliser)
-    log_prob = lax.convert_element_type(jnp.log(normaliser), highest.dtype) + highest
-    return responsibilities, log_prob[..., 0, :]
+    return responsibilities, (jnp.log(normaliser) + highest)[..., 0, :]
 
 
 def weighted_sum(weights: Array, log_prob: Array) -> Array:

@@ -115,10 +115,9 @@ def by_features(
     def features_step(kernel: _Kernel, coefficients: Array, index: Array, sums: _Sums) -> _Sums:
         start, fresh = chunks.window(index, size, n_rows)
         columns, weight = chunk_of(start, size, fresh, kernel.centre)
-        phi = features.of(columns)
+        phi, weight = features.of(columns), lax.convert_element_type(weight, kernel.centre.dtype)
         log_joint = product("kf,fc->kc", coefficients, phi).reshape(n_stacked, n_components, size)
-        responsibilities, log_prob = normalise(log_joint, weight)
-        responsibilities, weight = (lax.convert_element_type(a, phi.dtype) for a in (responsibilities, weight))
+        responsibilities, log_prob = normalise(log_joint, weight, dtype)
         # Features first: with the long axis last in both, this order of the product is the faster one.
         raw = product("fc,kc->fk", phi, responsibilities.reshape(-1, size))
         square = sums.square
@@ -198,7 +197,7 @@ def by_features(
             within = jnp.ones_like(fine)
             for place, kernel in enumerate(kernels):
                 reach = jnp.max(jnp.where(level == place, reaches, 0.0))
-                within = within & (wide(reach) * steepness <= kernel.limit) | (ends[place] == ends[place + 1])
+                within = within & ((wide(reach) * steepness <= kernel.limit) | (ends[place] == ends[place + 1]))
             moments, log_likelihood = jax.tree.map(
                 lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood)
             )

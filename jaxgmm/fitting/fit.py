@@ -22,7 +22,7 @@ from jaxgmm.fitting.causes import REMEDY, why_collapsed
 from jaxgmm.fitting.driven import climb_driven, start_driven
 from jaxgmm.fitting.halving import pass_work, plan
 from jaxgmm.fitting.problem import Problem
-from jaxgmm.fitting.restarts import Outcome, choose, climb_all, start_all, with_lanes
+from jaxgmm.fitting.restarts import Outcome, choose, climb_all, mended, start_all
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
 from jaxgmm.fitting.starts.assigned import Start, drawn_assignments
 from jaxgmm.fitting.starts.drawn import as_method
@@ -62,7 +62,7 @@ def fit(
 ) -> FitResult:
     """The best fit of a mixture of K Gaussians to rows, from several starts.
 
-    Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ) by `algorithm` from `n_init` starts at once, and returns the
+    Maximises Σ wᵢ log p(xᵢ; θ) + log prior(θ) by `algorithm` from `n_init` starts, and returns the
     one with the best finite objective that has not collapsed. Unless the problem is so small that it would not
     pay (fewer than four million multiplications in a pass of all, n_init·N·K·D²), only the best fifth go on after
     50 iterations, and the others are `STOPPED`. Columns are centred and scaled in float64 first, so that the fit
@@ -203,14 +203,13 @@ def fit_in_slots(
         return climb_all(algorithm, climbs, problem, tol, n_components, stages, work, max_iter, progress), penalty
 
     def climb_quickly(data: Data, starts: Start) -> tuple[Outcome, Penalty]:
-        n_restarts, mixes = len(jax.tree.leaves(starts)[0]), family.statistic.products
-        quick = compacted(data, n_restarts, slots, mixes)
+        if not getattr(algorithm, "by_moments", False):
+            return climb(data, starts)
+        quick = compacted(data, len(jax.tree.leaves(starts)[0]), slots, family.statistic.products)
         outcome, penalty = climb(quick, starts)
-        failed = np.flatnonzero((outcome.fits.status == Status.NONFINITE) & ~outcome.interrupted)
-        if quick is data or not failed.size:
+        if quick is data:
             return outcome, penalty
-        again, penalty = climb(data, jax.tree.map(lambda leaf: leaf[failed], starts))
-        return with_lanes(outcome, again, failed), penalty
+        return mended(outcome, lambda failed: climb(data, jax.tree.map(lambda leaf: leaf[failed], starts))[0]), penalty
 
     outcome, penalty = verified(taken.data, algorithm, climb_quickly, starts, tol)
     best, restarts = choose(outcome)

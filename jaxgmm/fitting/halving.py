@@ -21,8 +21,8 @@ _KEEP = 5
 _HALVING_WORK = 1 << 22
 """Multiplications in a pass of all restarts together, R·N·K·D², from which on halving saves time.
 
-Halving costs the compilation of a program for the smaller stack, and on hard data saves some 600 passes of the
-whole stack: at a billion multiplications a second the two take equally long here. The rule depends on shapes alone,
+Halving saves some 600 passes of the whole stack on hard data. Below this work they take less than a second, and a
+climb that was given up might have been the best. The rule depends on shapes alone,
 since the same key must give the same fit on any machine.
 """
 

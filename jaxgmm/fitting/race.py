@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
@@ -42,18 +43,25 @@ class Race:
 
     def __init__(self, climbs: Climb, n_lanes: int):
         """Begin with the first restarts in the lanes."""
-        self._everyone = jax.tree.map(np.array, climbs)
-        n_restarts = len(self._everyone.n_iter)
-        self._lanes, self.begun = np.arange(n_lanes), False
-        self._climbing = climbs if n_lanes == n_restarts else self._taken(self._lanes)
+        n_restarts = climbs.n_iter.shape[0]
+        self._everyone, self._lanes, self._climbing, self.begun = climbs, np.arange(n_lanes), climbs, False
+        if n_lanes < n_restarts:
+            self._everyone = jax.tree.map(lambda leaf: leaf if _is_key(leaf) else np.array(leaf), climbs)
+            self._climbing = self._taken(self._lanes)
         self.unfinished, self.given_up = np.ones(n_restarts, bool), np.zeros(n_restarts, bool)
 
     def together(self) -> Climb:
         """The climbs of all restarts as they are now, (R,)."""
         if len(self._lanes) == len(self.unfinished):
             return self._climbing
-        for whole, part in zip(jax.tree.leaves(self._everyone), jax.tree.leaves(self._climbing), strict=True):
+
+        def put(whole: Any, part: Any) -> Any:
+            if _is_key(whole):
+                return whole.at[self._lanes].set(part)
             whole[self._lanes] = part
+            return whole
+
+        self._everyone = jax.tree.map(put, self._everyone, self._climbing)
         return self._everyone
 
     def _taken(self, lanes: np.ndarray) -> Climb:
@@ -68,8 +76,10 @@ class Race:
             free = np.flatnonzero(~moving)[: len(waiting)]
             if free.size:
                 self.together()
-                self._lanes[free], waiting = waiting[: free.size], waiting[free.size :]
-                self._climbing = self._taken(self._lanes)
+                lanes = self._lanes.copy()
+                lanes[free], waiting = waiting[: free.size], waiting[free.size :]
+                # Together, or an interrupt between them would put one restart's climb in another's place.
+                self._lanes, self._climbing = lanes, self._taken(lanes)
                 moving[free] = True
             still = self.unfinished[self._lanes] & moving
             self._climbing, still, n_iter = block(self._climbing, still, until, bool(waiting))
@@ -77,6 +87,11 @@ class Race:
             self.unfinished[self._lanes[moving]] = still[moving]
             moving = moving & still & (n_iter < until)
             block.report(self._climbing, n_iter, still, int((self.unfinished & ~self.given_up).sum()))
+
+
+def _is_key(leaf: Any) -> bool:
+    """Whether a leaf holds typed keys, as states of some optimisers do, which NumPy cannot hold."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 class Block:

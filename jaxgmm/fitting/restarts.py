@@ -144,15 +144,26 @@ def together(outcomes: list[Outcome]) -> Outcome:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outcomes)
 
 
-def with_lanes(outcome: Outcome, others: Outcome, lanes: np.ndarray) -> Outcome:
-    """The results with others in place of those of some restarts, indices (A,)."""
+def mended(outcome: Outcome, climb_again: Callable[[np.ndarray], Outcome]) -> Outcome:
+    """The results, with those of restarts that are not finite climbed again; unless the keyboard has ended them.
+
+    Args:
+        outcome: the results.
+        climb_again: gives the results of some restarts, indices (A,), climbed in another way.
+    """
+    failed = np.flatnonzero(outcome.fits.status == Status.NONFINITE)
+    if not failed.size or outcome.interrupted.any():
+        return outcome
 
     def put(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
         whole = np.array(whole)
-        whole[lanes] = part
+        whole[failed] = part
         return whole
 
-    return jax.tree.map(put, outcome, others)
+    try:
+        return jax.tree.map(put, outcome, climb_again(failed))
+    except KeyboardInterrupt:
+        return outcome._replace(interrupted=put(outcome.interrupted, np.asarray(True)))
 
 
 def choose(outcome: Outcome) -> tuple[FitResult, Restarts]:

@@ -143,7 +143,7 @@ class Progress:
             n_fits=self._n_fits,
         )
         self._show(fraction, report)
-        if self._watched and seconds > _PATIENCE and not seconds + left <= _LONG:
+        if self._watched and seconds > _PATIENCE and (seconds > _LONG or seconds + left > _LONG):
             self._watched, about = False, "" if np.isnan(left) else f" (about {_duration(left)} left)"
             what = "these fits take" if self._n_fits > 1 else "this fit takes"
             line = f"jaxgmm: {what} more than a few seconds{about}: progress=True shows a bar, progress=False no line"

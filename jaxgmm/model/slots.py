@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxgmm.model.covariances.protocol import Covariances
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import Moments
+from jaxgmm.model.moments import POOLED, Moments, Statistic
 
 
 def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
@@ -51,12 +51,11 @@ def without_spares(mixture: Mixture, n_components: int) -> Mixture:
     return Mixture(mixture.log_weights[:n_components], mixture.means[:n_components], covs, mixture.family)
 
 
-def moments_with_spares(moments: Moments, n_spare: int) -> Moments:
+def moments_with_spares(moments: Moments, n_spare: int, statistic: Statistic) -> Moments:
     """Stacked moments, in NumPy, with spare components at the end, without rows; scatter that all share stays."""
 
     def padded(leaf: Any) -> Any:
         return np.pad(leaf, [(0, 0), (0, n_spare), *[(0, 0)] * (leaf.ndim - 2)])
 
-    scatter = moments.scatter
-    own = scatter.shape[1] == moments.mass.shape[1]
-    return Moments(padded(moments.mass), padded(moments.mean), padded(scatter) if own else scatter)
+    scatter = moments.scatter if statistic == POOLED else padded(moments.scatter)
+    return Moments(padded(moments.mass), padded(moments.mean), scatter)

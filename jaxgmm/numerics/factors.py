@@ -19,7 +19,7 @@ _MOST_AT_ONCE = 1 << 16
 shares larger calls out over the pool of threads in which the caller itself waits: as many such calls at once as there
 are threads, two on many machines, wait for ever. A call with one matrix is never shared out."""
 
-_FEWEST_BY_COLUMNS, _BLOCK = 96, 32
+_FEWEST_CHOLESKY_BLOCKS, _BLOCK = 96, 32
 """Rows from which Cholesky factors are computed in blocks, and the rows of a block. Measured on two busy
 cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; sixty of 100 rows 8.2 ms, and 5.8."""
 
@@ -109,7 +109,7 @@ def cholesky(matrices: Array) -> Array:
 
     dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ keeps the entries below the diagonal and half of those on it (Murray 2016).
     """
-    by_blocks = matrices.shape[-1] >= _FEWEST_BY_COLUMNS
+    by_blocks = matrices.shape[-1] >= _FEWEST_CHOLESKY_BLOCKS
     return _cholesky_by_blocks(matrices) if by_blocks else _cholesky_in_turn(matrices)
 
 
@@ -167,7 +167,7 @@ def safe_cholesky(matrices: Array, floor: Array) -> Array:
     return cholesky(correlation) * scale[..., :, None]
 
 
-_FEWEST_BY_BLOCKS = 16
+_FEWEST_INVERSE_BLOCKS = 16
 """Rows from which inverses are computed in blocks: LAPACK's solver would start threads of its own there, which keep a
 core busy during the products that follow (a whole pass took twice as long, measured at 32 rows)."""
 
@@ -176,7 +176,7 @@ core busy during the products that follow (a whole pass took twice as long, meas
 def inverse_lower(factors: Array) -> Array:
     """Inverses of lower triangular matrices, (..., D, D), whose derivative −L⁻¹ dL L⁻¹ needs no second solve."""
     n_rows = factors.shape[-1]
-    if n_rows < _FEWEST_BY_BLOCKS:
+    if n_rows < _FEWEST_INVERSE_BLOCKS:
         return _inverse_in_turn(factors)
     return _inverse_by_blocks(factors)
 

@@ -63,6 +63,7 @@ class Regularised:
     """
 
     variances: Array
+    by_moments: ClassVar[bool] = True
     takes_spares: ClassVar[bool] = True
 
     def init(self, mixture: Mixture, problem: Problem) -> tuple[EMState, Info]:

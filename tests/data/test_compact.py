@@ -98,6 +98,26 @@ def test_tight_float32_rows_go_by_features_in_float64(family, monkeypatch):
     assert np.isfinite(log_likelihood)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_common_covariance_is_a_difference_of_sums_that_hold_the_same_weights(quick):
+    """Two planes that are far apart for their thickness, each with two components that overlap in it, in float32."""
+    rng = np.random.default_rng(0)
+    n_rows = 2000
+    signs = np.repeat([-1.0, 1.0], n_rows // 2)
+    x = np.stack([rng.normal(size=n_rows), signs + 1e-4 * rng.normal(size=n_rows)], axis=1).astype(np.float32)
+    truth = x[:, 1].astype(float) - np.where(signs > 0, x[signs > 0, 1].mean(), x[signs < 0, 1].mean())
+    means = np.array([[-0.5, -1], [0.5, -1], [-0.5, 1], [0.5, 1]], np.float32)
+    covariance = np.diag([1.0, 1e-8]).astype(np.float32)
+    mixture = jaxgmm.make_mixture(np.full(4, 0.25, np.float32), means, covariance, covariance_type="tied")
+    if quick:
+        data = CompactRows(jnp.asarray(x), jnp.ones(n_rows, np.float32))
+        moments, _ = jax.jit(lambda data: data.moments(mixture, mixture.family.statistic))(data)
+    else:
+        with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0}):
+            moments, _ = jaxgmm.e_step(mixture, x)
+    np.testing.assert_allclose(moments.scatter[0, 1, 1], (truth**2).sum(), rtol=0.01)
+
+
 @pytest.mark.exhaustive
 def test_the_measurements_for_a_gpu_run_on_a_cpu(tmp_path):
     from experiments import gpu

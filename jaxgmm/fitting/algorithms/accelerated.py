@@ -82,6 +82,7 @@ class Accelerated:
         True
     """
 
+    by_moments: ClassVar[bool] = True
     takes_spares: ClassVar[bool] = True
     """Components with log-weight −∞ stay as they are."""
 

@@ -74,6 +74,7 @@ class EM:
         True
     """
 
+    by_moments: ClassVar[bool] = True
     takes_spares: ClassVar[bool] = True
     """A start may have components of weight 0: EM leaves them as they are."""
 

@@ -75,6 +75,7 @@ class Gradient:
         True
     """
 
+    by_moments: ClassVar[bool] = False
     takes_spares: ClassVar[bool] = False
     """A start may not have components of weight 0: a log-weight of −∞ has no finite coordinates."""
 

@@ -1,10 +1,11 @@
 """Starts of `fit`: rows assigned to components on the host, in float64 and NumPy, which has nothing to compile.
 
-`drawn` has the same starts as pure functions.
+`drawn` has starts by the same methods as pure functions.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -67,15 +68,17 @@ def drawn_assignments(
     """
     words = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
     generators = [np.random.default_rng([*words, restart]) for restart in range(n_init)]
-    samples = _samples(key, data, n_init)
-    assignments: list[Assignment] = []
-    if len(samples) == 1:
-        assignments = _assigned(generators, samples[0], n_components, method, family)
+    if has(data, *PLAIN) and data.x.shape[0] <= draws.MOST_ROWS:  # pyright: ignore[reportAttributeAccessIssue]
+        sample = _Sample.of(data)  # pyright: ignore[reportArgumentType]
+        assignments = _assigned(generators, sample, n_components, method, family)
     else:
-        for generator, sample in zip(generators, samples, strict=True):
+        assignments: list[Assignment] = []
+        for generator, own in zip(generators, jax.random.split(key, n_init), strict=True):
+            draw = data.draw_rows if host_driven(data) else functools.partial(_draw_rows, data)
+            sample = _Sample.of(jax.device_get(draw(own, draws.MOST_ROWS)))
             assignments += _assigned([generator], sample, n_components, method, family)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves).astype(dtype), *assignments)
-    return stacked._replace(moments=moments_with_spares(stacked.moments, n_slots - n_components))
+    return stacked._replace(moments=moments_with_spares(stacked.moments, n_slots - n_components, family.statistic))
 
 
 def assignment_of(rows: Rows, responsibilities: np.ndarray, family: Family, dtype: DTypeLike) -> Assignment:
@@ -144,21 +147,7 @@ class _Sample(NamedTuple):
         return self.moments(((slice(None), share * self.weights) for share in responsibilities.T), statistic)
 
 
-_draw_rows = HostProgram(lambda key, data, most: data.draw_rows(key, most), static_argnums=(2,))
-
-
-def _samples(key: Array, data: Data, n_init: int) -> list[_Sample]:
-    """The rows that starts are computed from: all, or of larger data a sample for each restart, drawn by weight."""
-    if has(data, *PLAIN) and data.x.shape[0] <= draws.MOST_ROWS:  # pyright: ignore[reportAttributeAccessIssue]
-        return [_Sample.of(data)]  # pyright: ignore[reportArgumentType]
-
-    def draw(key: Array) -> _Sample:
-        drawn = data.draw_rows(key, draws.MOST_ROWS) if host_driven(data) else _draw_rows(key, data, draws.MOST_ROWS)
-        return _Sample.of(jax.device_get(drawn))
-
-    first, *others = jax.random.split(key, n_init)
-    sample = draw(first)
-    return [sample] if len(sample.x) < draws.MOST_ROWS else [sample, *map(draw, others)]
+_draw_rows = HostProgram(lambda data, key, most: data.draw_rows(key, most), static_argnums=(2,))
 
 
 def _assigned(
@@ -169,9 +158,12 @@ def _assigned(
     of_rows = sample.weights.sum() / n_rows
     none = (np.zeros(()), np.zeros(n_features))
     if method == "random-responsibilities":
-        soft = [generator.exponential(size=(n_rows, n_components)) for generator in generators]
-        soft = [each / each.sum(axis=1, keepdims=True) for each in soft]
-        return [Assignment(sample.moments_of_shares(each, family.statistic), *none) for each in soft]
+        assignments = []
+        for generator in generators:
+            shares = generator.exponential(size=(n_rows, n_components))
+            shares /= shares.sum(axis=1, keepdims=True)
+            assignments.append(Assignment(sample.moments_of_shares(shares, family.statistic), *none))
+        return assignments
     if method == "random-rows":
         equal = [(slice(None), sample.weights / n_components)] * n_components
         alike = sample.moments(equal, family.statistic)
