@@ -27,6 +27,7 @@ from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import FAMILIES, family_of
 from jaxgmm.model.fitted import as_start
 from jaxgmm.model.slots import with_spares
+from jaxgmm.numerics.programs import HostProgram
 
 
 @keyed
@@ -111,6 +112,8 @@ def select(
     return chosen
 
 
+_entropy = HostProgram(classification_entropy.__wrapped__)  # pyright: ignore[reportFunctionMemberAccess]
+
 _SLOTS_WORK = 1 << 24
 """Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""
 
@@ -155,7 +158,7 @@ def _candidate(
     value = float(result.log_likelihood)
     deviance = -2 * count.unit * value
     bic = deviance + size * float(np.log(count.n))
-    icl = bic + count.unit * float(classification_entropy(*as_data(with_spares(result.mixture, n_slots), x, weights)))
+    icl = bic + count.unit * float(_entropy(*as_data(with_spares(result.mixture, n_slots), x, weights)))
     n_ended, n_agreeing = _agreement(result, float(options.tol) * float(weights.sum()))
     return empty(value, deviance + 2 * size, bic, icl, result, n_ended=n_ended, n_agreeing=n_agreeing)
 

@@ -15,18 +15,19 @@ from jaxgmm.model.moments import POOLED, Moments, Statistic
 
 
 def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
-    """A mixture filled up to `n_slots` components with spare ones: copies of the last, with log-weight −∞."""
+    """A mixture filled up, on the host, to `n_slots` components with spare ones: copies of the last, of log-weight −∞."""
     spare = max(0, n_slots - mixture.n_components)
 
-    def padded(leaf: Array) -> Array:
-        return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], spare, axis=0)])
+    def padded(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        return np.concatenate([leaf, np.repeat(leaf[-1:], spare, axis=0)])
 
-    log_weights = jnp.pad(mixture.log_weights, (0, spare), constant_values=-jnp.inf)
+    log_weights: Any = np.pad(np.asarray(mixture.log_weights), (0, spare), constant_values=-np.inf)
     # Of one component the count of covariances does not tell whether others would share its own.
     n_padded = mixture.n_components + spare
     own = mixture.family.factors_shape(n_padded, mixture.n_features)[0] == n_padded
     covs = jax.tree.map(padded, mixture.covs) if own else mixture.covs
-    return Mixture(log_weights, padded(mixture.means), covs, mixture.family)
+    return jax.device_put(Mixture(log_weights, padded(mixture.means), covs, mixture.family))
 
 
 def choose_covariances(chosen: Array, one: Covariances, other: Covariances) -> Covariances:
