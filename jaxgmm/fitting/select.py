@@ -112,7 +112,7 @@ def select(
     return chosen
 
 
-_entropy = HostProgram(classification_entropy.__wrapped__)  # pyright: ignore[reportFunctionMemberAccess]
+_entropy = HostProgram(classification_entropy.__wrapped__)  # pyright: ignore[reportAttributeAccessIssue]
 
 _SLOTS_WORK = 1 << 24
 """Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""

@@ -15,7 +15,7 @@ from jaxgmm.model.moments import POOLED, Moments, Statistic
 
 
 def with_spares(mixture: Mixture, n_slots: int) -> Mixture:
-    """A mixture filled up, on the host, to `n_slots` components with spare ones: copies of the last, of log-weight −∞."""
+    """A mixture filled up on the host to `n_slots` components with spare ones, copies of the last of log-weight −∞."""
     spare = max(0, n_slots - mixture.n_components)
 
     def padded(leaf: Any) -> Any:
