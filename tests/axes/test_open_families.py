@@ -122,6 +122,7 @@ def test_the_information_is_the_hessian(family):
     assert np.abs(slope(around, rows, prior)).max() < 1e-6
 
 
+@pytest.mark.exhaustive
 @OPEN
 def test_standard_errors_are_those_of_any_coordinates(family):
     """By the delta method from the family's own coordinates, with the Hessian by differences of exact gradients."""

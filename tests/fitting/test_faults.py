@@ -40,6 +40,7 @@ def test_a_fork_after_a_fit_is_refused_at_once():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.exhaustive
 def test_factorisations_at_once_do_not_wait_for_each_other():
     # On two threads, jaxlib 0.10.2's own Cholesky factors of two such stacks at once never come back.
     code = """

@@ -20,6 +20,7 @@ def rows_and_arrays(family, dtype):
     return means, covs, x, row_weights
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("slope_of", [jax.jacrev, jax.jacfwd])
 def test_the_slope_in_a_weight_of_zero_is_the_density_over_the_mixtures(slope_of, family, dtype):

@@ -228,6 +228,7 @@ def test_monte_carlo_has_unbiased_gradients_and_a_true_error():
     np.testing.assert_allclose(np.std(found.value), np.sqrt(np.mean(found.standard_error**2)), rtol=0.1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("families", [PAIRS[0], PAIRS[2]])
 def test_components_without_weight_change_nothing(families, dtype):
     p, q = (
