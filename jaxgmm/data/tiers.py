@@ -20,7 +20,7 @@ from jaxgmm.data.centring import about, centre_of, centred
 from jaxgmm.data.kernels import quadratic, whitened
 from jaxgmm.data.passes import Distances, combine, normalise, residual_moments, weighted_sum
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import Moments, Statistic, merge
+from jaxgmm.model.moments import Moments, Statistic, columns_of, merge
 from jaxgmm.numerics import chunks
 from jaxgmm.numerics.linalg import product, varying_as
 
@@ -29,6 +29,11 @@ _CHUNK_BYTES = 13 << 19
 
 _CHUNK_BYTES_ELSEWHERE = 100 << 20
 """The same on a GPU, which has many more rows to work on at once, and nothing to gain from small chunks."""
+
+
+_BEYOND = 2.0**10
+"""The factor by which covariances that come out of features in float64 may exceed their bound: the error that they then
+have is below the rounding of the rows in float32."""
 
 
 class _Kernel(NamedTuple):
@@ -174,6 +179,12 @@ def by_features(
         mean = jnp.where(moments.mass[:, :, None] > 0, moments.mean, 0.0)
         return moments._replace(mean=mean), log_likelihood.value
 
+    def resolved(moments: Moments) -> Moments:
+        """Moments whose scatter is at least what rounding of the rows themselves makes of it."""
+        spacing = (8 * float(jnp.finfo(dtype).eps)) ** 2 * columns_of(moments).variance
+        added = statistic.of_diagonal(moments.mass[:, None] * spacing[None, :])
+        return moments._replace(scatter=moments.scatter + added)
+
     def attempt(least: Array) -> tuple[Moments, Array, Array]:
         """The pass, each chunk by a level of at least `least`, and whether each was exact for the new moments too.
 
@@ -192,12 +203,13 @@ def by_features(
             # In the widest dtype, in which covariances too are factored that the narrow one could not tell as such.
             parts = jax.tree.map(lambda leaf: lax.convert_element_type(leaf, kernels[-1].centre.dtype), parts)
             moments, log_likelihood = functools.reduce(jax.vmap(combine), parts)
-            steepness = jax.vmap(quadratic.steepness, (0, None))(moments, n_rows)
+            steepness = jax.vmap(quadratic.steepness, (0, None))(jax.vmap(resolved)(moments), n_rows)
             fine = jnp.isnan(log_likelihood)
             within = jnp.ones_like(fine)
             for place, kernel in enumerate(kernels):
                 reach = jnp.max(jnp.where(level == place, reaches, 0.0))
-                within = within & ((wide(reach) * steepness <= kernel.limit) | (ends[place] == ends[place + 1]))
+                exact = wide(reach) * steepness <= kernel.limit * (_BEYOND if kernel.centre.dtype != dtype else 1.0)
+                within = within & (exact | (ends[place] == ends[place + 1]))
             moments, log_likelihood = jax.tree.map(
                 lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood)
             )

@@ -70,9 +70,9 @@ def test_what_is_too_tight_is_climbed_again_by_residuals(dtype):
     np.testing.assert_allclose(fitted.restarts.objective, expected.restarts.objective, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_tight_float32_rows_go_by_features_in_float64(family, monkeypatch):
-    """To 1e-6 of NumPy's covariances, and no chunk by residuals, which are spoiled here."""
+@pytest.fixture
+def spoiled_residuals(monkeypatch):
+    """No chunk may go by residuals: these are not a number."""
 
     def spoiled(prepared, columns, weights, statistic):
         gathered, log_likelihood = residual_moments(prepared, columns, weights, statistic)
@@ -80,6 +80,26 @@ def test_tight_float32_rows_go_by_features_in_float64(family, monkeypatch):
 
     residual_moments = tiers.residual_moments
     monkeypatch.setattr(tiers, "residual_moments", spoiled)
+    with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0, "jaxgmm.data.tiers._CHUNK_BYTES": 1 << 14}):
+        yield
+
+
+def test_a_component_of_one_row_sends_no_other_to_residuals(spoiled_residuals):
+    """Its covariance is zero, whose inverse has no bound, but for the prior."""
+    x = np.random.default_rng(0).normal(size=(701, 3)).astype(np.float32)
+    variances = np.array([1e-8, 1, 1, 1], np.float32)
+    for family, covariances in (("spherical", variances), ("full", variances[:, None, None] * np.eye(3, dtype="f4"))):
+        mixture = jaxgmm.make_mixture(np.full(4, 0.25, np.float32), x[:4], covariances, covariance_type=family)
+        moments, log_likelihood = jaxgmm.e_step(mixture, x)
+        assert np.isfinite(log_likelihood)
+        np.testing.assert_allclose(moments.mass[0], 1, rtol=1e-3)
+        np.testing.assert_allclose(moments.mass.sum(), len(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tight_float32_rows_go_by_features_in_float64(family, spoiled_residuals):
+    """To 1e-6 of NumPy's covariances, and no chunk by residuals, which are spoiled here."""
+
     x, labels = tight(701, 4, 3, 1e-3, np.float32)
     truth = x.astype(np.float64)
     parts = [truth[labels == k] for k in range(3)]
@@ -90,8 +110,7 @@ def test_tight_float32_rows_go_by_features_in_float64(family, monkeypatch):
         full.astype(np.float32),
     )
     mixture = jaxgmm.project(start, family)
-    with programs_with({"jaxgmm.data.expectation._QUICK_WORK": 0, "jaxgmm.data.tiers._CHUNK_BYTES": 1 << 14}):
-        moments, log_likelihood = jaxgmm.e_step(mixture, x)
+    moments, log_likelihood = jaxgmm.e_step(mixture, x)
     scatter = full * np.bincount(labels)[:, None, None]
     expected = np.asarray(mixture.family.statistic.of_dense(scatter))
     np.testing.assert_allclose(moments.scatter, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
