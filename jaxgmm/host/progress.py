@@ -79,7 +79,7 @@ class Snapshot(NamedTuple):
 
 
 _PATIENCE, _LONG = 3.0, 10.0
-"""Seconds after which whoever waits in a terminal or notebook is told that a fit takes long, and from which it does."""
+"""Seconds of climbing after which whoever waits at a terminal is told that a fit takes long, and from which it does."""
 
 
 class Progress:
@@ -90,12 +90,12 @@ class Progress:
 
         Args:
             shown: whether to show a bar: tqdm's where it is installed, else a line a second on stderr. None shows none,
-                but says in one line, at a terminal or in a notebook, when it will take long.
+                but says in one line, at a terminal, when it will take long.
             callback: a function that receives each `Report`, or None.
             n_fits: number of fits to come.
         """
         self._shown, self._callback, self._n_fits = bool(shown), callback, n_fits
-        self._watched = shown is None and _is_watched()
+        self._watched, self._climbing_since = shown is None and _is_watched(), np.inf
         self._n_done, self._fraction, self._last = 0, 0.0, 0.0
         self._began = self._fit_began = time.monotonic()
         self._bar: Any = None
@@ -143,7 +143,10 @@ class Progress:
             n_fits=self._n_fits,
         )
         self._show(fraction, report)
-        if self._watched and seconds > _PATIENCE and (seconds > _LONG or seconds + left > _LONG):
+        # Compiling is over by now, and is no part of what is foretold.
+        self._climbing_since = min(now, self._climbing_since)
+        climbed = now - self._climbing_since
+        if self._watched and climbed > _PATIENCE and (climbed > _LONG or climbed + left > _LONG):
             self._watched, about = False, "" if np.isnan(left) else f" (about {_duration(left)} left)"
             what = "these fits take" if self._n_fits > 1 else "this fit takes"
             line = f"jaxgmm: {what} more than a few seconds{about}: progress=True shows a bar, progress=False no line"
@@ -206,8 +209,8 @@ def _bar() -> Any:
 
 
 def _is_watched() -> bool:
-    """Whether somebody waits at a terminal or in a notebook."""
-    return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
+    """Whether somebody waits at a terminal."""
+    return bool(getattr(sys.stderr, "isatty", lambda: False)())
 
 
 def _duration(seconds: float) -> str:
