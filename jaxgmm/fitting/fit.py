@@ -86,8 +86,8 @@ def fit(
             row of the best known optimum as often as 10 that all climb to the end, in half the passes.
         max_iter: most iterations of each.
         tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
-        progress: whether to show a bar, in a terminal or a notebook (tqdm, else a line a second on stderr). None says at
-            a terminal, in one line, when a fit will climb for more than ten seconds; False says nothing.
+        progress: whether to show a bar, in a terminal or a notebook (tqdm, else a line a second on stderr). None says
+            in one line, at a terminal, when a fit will climb for more than ten seconds; False says nothing.
         callback: is given a `Report` about four times a second; where it returns True, the fit ends as by Ctrl-C.
 
     Returns:
