@@ -11,14 +11,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxgmm.data.kernels import quadratic
-from jaxgmm.data.passes import normalise, weighted_sum
 from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import ResidualRows, Rows
+from jaxgmm.data.sums import read_sums, sums_of
 from jaxgmm.data.tiers import wide
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
-from jaxgmm.numerics.linalg import product
 from jaxgmm.numerics.trees import register_dataclass
 
 _MOST_ENTRIES = 1 << 18
@@ -106,18 +105,9 @@ def _at_once(statistic: Statistic, stack: Mixture, x: Array, weights: Array) -> 
         stack, columns, mass = jax.tree.map(wide, (stack, x.T, weights))
         columns = jnp.where(mass[None, :] != 0, columns, 0.0)
         quick = jax.vmap(functools.partial(quadratic.prepare, features=features, closely=False))(stack)
-        phi = features.of(columns)
-        log_joint = product("kf,fc->kc", quick.coefficients.reshape(-1, phi.shape[0]), phi)
-        log_joint = log_joint.reshape(n_stacked, n_components, -1)
-        responsibilities, log_prob = normalise(log_joint, mass[None, :], dtype)
-        raw = product("fc,kc->fk", phi, responsibilities.reshape(-1, phi.shape[1]))
-        raw = raw.reshape(-1, n_stacked, n_components)
-        log_likelihood = weighted_sum(mass[None, :], log_prob)
-        square = jnp.zeros((), columns.dtype)
-        if features == quadratic.LINEAR:
-            square = product("dc,ec->de", mass[None, :] * columns, columns)
-            log_likelihood = log_likelihood - 0.5 * jnp.sum(quick.precision * square[None], axis=(1, 2))
-        moments = jax.vmap(lambda r: quadratic.read(r, square, features, n_features, statistic), 1)(raw)
+        shape = (n_stacked, n_components)
+        sums = sums_of(features, quick, columns, mass[None, :], shape, dtype)
+        moments, log_likelihood = read_sums(features, quick, sums, shape, n_features, statistic)
         reach = jnp.max(jnp.sum(columns**2, axis=0))
         trusted = reach * quick.steepness <= quadratic.limit(jnp.float64, dtype)
         log_likelihood = jnp.where(trusted, log_likelihood, jnp.nan)

@@ -82,9 +82,8 @@ def normalise(log_joint: Array, weights: Array, dtype: DTypeLike | None = None) 
     not sum to the weights would spoil what is a difference of two sums.
     """
     highest = lax.stop_gradient(jnp.max(log_joint, axis=-2, keepdims=True))
-    below = log_joint - highest
-    exponential = jnp.exp(below if dtype is None else lax.convert_element_type(below, dtype))
-    exponential = lax.convert_element_type(exponential, log_joint.dtype)
+    below = lax.convert_element_type(log_joint - highest, log_joint.dtype if dtype is None else dtype)
+    exponential = lax.convert_element_type(jnp.exp(below), log_joint.dtype)
     normaliser = jnp.sum(exponential, axis=-2, keepdims=True)
     responsibilities = exponential * (weights[..., None, :] / normaliser)
     return responsibilities, (jnp.log(normaliser) + highest)[..., 0, :]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -18,18 +19,18 @@ from jax.typing import DTypeLike
 
 from jaxgmm.data.centring import about, centre_of, centred
 from jaxgmm.data.kernels import quadratic, whitened
-from jaxgmm.data.passes import Distances, combine, normalise, residual_moments, weighted_sum
+from jaxgmm.data.passes import Distances, combine, residual_moments
+from jaxgmm.data.sums import Sums, read_sums, sums_of
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic, columns_of, merge
 from jaxgmm.numerics import chunks
-from jaxgmm.numerics.linalg import product, varying_as
+from jaxgmm.numerics.linalg import varying_as
 
 _CHUNK_BYTES = 13 << 19
 """Bytes of a chunk's features and log-joints on a CPU: passes were fastest at about the size of its caches."""
 
 _CHUNK_BYTES_ELSEWHERE = 100 << 20
 """The same on a GPU, which has many more rows to work on at once, and nothing to gain from small chunks."""
-
 
 _BEYOND = 2.0**10
 """The factor by which covariances that come out of features in float64 may exceed their bound: the error that they then
@@ -40,35 +41,14 @@ class _Kernel(NamedTuple):
     """The quadratic kernel in one dtype, for stacked mixtures.
 
     Attributes:
-        stack: the mixtures, about the centre.
         centre: from which rows are measured, (D,).
+        prepared: gives the mixtures, prepared, where a flag () says that they are needed.
         limit: the largest ‖x‖²·λmax(Σ⁻¹) at which features are exact enough.
     """
 
-    stack: Mixture
     centre: Array
+    prepared: Callable[[Array], quadratic.Prepared]
     limit: float
-
-    def prepared(self, features: quadratic.Features, needed: Array) -> quadratic.Prepared:
-        """The mixtures, prepared, where that is needed; else zeros."""
-        prepare = jax.vmap(functools.partial(quadratic.prepare, features=features))
-        shapes = jax.eval_shape(prepare, self.stack)
-        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return lax.cond(needed, prepare, lambda _: varying_as(blank, self.centre[0]), self.stack)
-
-
-class _Sums(NamedTuple):
-    """The sums of a pass by features.
-
-    Attributes:
-        raw: Σ r φ, (F, R·K).
-        square: Σ w x xᵀ where the features are linear, (R or 1, D, D).
-        log_likelihood: (R,).
-    """
-
-    raw: chunks.Sum
-    square: chunks.Sum
-    log_likelihood: chunks.Sum
 
 
 def by_features(
@@ -94,19 +74,25 @@ def by_features(
     """
     n_stacked, n_components, n_features = stack.means.shape
     n_rows, dtype = x.shape[0], x.dtype
-    n_sums = features.count(n_features)
+    n_sums, shape = features.count(n_features), (n_stacked, n_components)
     centres = jax.vmap(centre_of)(stack)
     sound = jnp.all(jnp.isfinite(centres), axis=-1, keepdims=True)
     centre = jnp.sum(jnp.where(sound, centres, 0.0), axis=0) / jnp.maximum(jnp.sum(sound), 1).astype(dtype)
     stack = jax.vmap(about, (0, None))(stack, centre)
     exact = jax.vmap(whitened.prepare)(stack)
-    kernels = [_Kernel(stack, centre, quadratic.limit(dtype))]
+    prepare = jax.vmap(functools.partial(quadratic.prepare, features=features))
+    narrow = prepare(stack)
+    steepest = jnp.max(jnp.where(jnp.isnan(narrow.steepness), 0.0, narrow.steepness))
+    kernels = [_Kernel(centre, lambda _: narrow, quadratic.limit(dtype))]
     if dtype != jnp.float64:
         with jax.enable_x64(True):
             stack_wide, centre_wide = jax.tree.map(wide, (stack, centre))
-            kernels.append(_Kernel(stack_wide, centre_wide, quadratic.limit(jnp.float64, dtype)))
-    steepness = jax.vmap(functools.partial(quadratic.prepare, features=features))(stack).steepness
-    steepest = jnp.max(jnp.where(jnp.isnan(steepness), 0.0, steepness))
+            unprepared = jax.tree.map(jnp.zeros_like, jax.eval_shape(prepare, stack_wide))
+
+        def prepared_wide(needed: Array) -> quadratic.Prepared:
+            return lax.cond(needed, prepare, lambda _: varying_as(unprepared, centre_wide[0]), stack_wide)
+
+        kernels.append(_Kernel(centre_wide, prepared_wide, quadratic.limit(jnp.float64, dtype)))
 
     n_chunks, size = chunks.divide(n_rows, _most_rows(n_sums + n_stacked * n_components, dtype))
     n_parts, part = chunks.divide(size, chunks.most_rows(stack.means.size))
@@ -116,20 +102,6 @@ def by_features(
         rows = lax.convert_element_type(lax.dynamic_slice_in_dim(x, start, length), origin.dtype)
         weight = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(weights, start, length, axis=1), 0.0)
         return centred(rows, jnp.max(weight, axis=0), origin), weight
-
-    def features_step(kernel: _Kernel, coefficients: Array, index: Array, sums: _Sums) -> _Sums:
-        start, fresh = chunks.window(index, size, n_rows)
-        columns, weight = chunk_of(start, size, fresh, kernel.centre)
-        phi, weight = features.of(columns), lax.convert_element_type(weight, kernel.centre.dtype)
-        log_joint = product("kf,fc->kc", coefficients, phi).reshape(n_stacked, n_components, size)
-        responsibilities, log_prob = normalise(log_joint, weight, dtype)
-        # Features first: with the long axis last in both, this order of the product is the faster one.
-        raw = product("fc,kc->fk", phi, responsibilities.reshape(-1, size))
-        square = sums.square
-        if features == quadratic.LINEAR:
-            square = square.plus(product("rdc,ec->rde", weight[:, None, :] * columns[None], columns))
-        total = sums.log_likelihood.plus(weighted_sum(weight, log_prob))
-        return _Sums(sums.raw.plus(raw), square, total)
 
     def residuals_step(index: Array, within: Array, held: tuple[Moments, chunks.Sum]) -> tuple[Moments, chunks.Sum]:
         start, fresh = chunks.window(index, size, n_rows)
@@ -150,25 +122,25 @@ def by_features(
 
     def by_kernel(kernel: _Kernel, first: Array, beyond: Array, order: Array) -> tuple[Moments, Array]:
         """Moments and log-likelihoods of the chunks at some places of an order."""
-        n_squares = weights.shape[0], *(n_features * (features == quadratic.LINEAR),) * 2
-        shapes = ((n_sums, n_stacked * n_components), n_squares, (n_stacked,))
-        begun = varying_as(_Sums(*(chunks.Sum.zeros(shape, kernel.centre.dtype) for shape in shapes)), anchor)
-        quick = kernel.prepared(features, first < beyond)
-        step = functools.partial(features_step, kernel, quick.coefficients.reshape(-1, n_sums))
-        sums = lax.fori_loop(first, beyond, lambda place, held: step(order[place], held), begun)
-        raw = sums.raw.value.reshape(n_sums, n_stacked, n_components)
-        square = jnp.broadcast_to(sums.square.value, (n_stacked, *sums.square.value.shape[1:]))
-        moments = jax.vmap(lambda r, s: quadratic.read(r, s, features, n_features, statistic), (1, 0))(raw, square)
-        log_likelihood = sums.log_likelihood.value
-        if features == quadratic.LINEAR:
-            log_likelihood = log_likelihood - 0.5 * jnp.sum(quick.precision * square, axis=(1, 2))
-        return moments, log_likelihood
+        quick, centre = kernel.prepared(first < beyond), kernel.centre
+
+        def of_chunk(index: Array) -> Sums:
+            start, fresh = chunks.window(index, size, n_rows)
+            columns, weight = chunk_of(start, size, fresh, centre)
+            return sums_of(features, quick, columns, lax.convert_element_type(weight, centre.dtype), shape, dtype)
+
+        def step(place: Array, held: Sums) -> Sums:
+            return Sums(*(total.plus(term) for total, term in zip(held, of_chunk(order[place]), strict=True)))
+
+        terms = jax.eval_shape(of_chunk, first)
+        begun = Sums(*(chunks.Sum.zeros(term.shape, term.dtype) for term in terms))
+        totals = lax.fori_loop(first, beyond, step, varying_as(begun, anchor))
+        return read_sums(features, quick, Sums(*(total.value for total in totals)), shape, n_features, statistic)
 
     def by_whitened(first: Array, order: Array) -> tuple[Moments, Array]:
         """Moments and log-likelihoods of the chunks from some place of an order on, by residuals."""
-        shape = (n_features, n_features) if whitened.holds_products(exact.mixture.covs, statistic) else (n_features,)
-        empty = jnp.zeros((n_stacked, n_components), dtype)
-        empty = Moments(empty, *(jnp.zeros((*empty.shape, *more), dtype) for more in ((n_features,), shape)))
+        one = (n_features, n_features) if whitened.holds_products(exact.mixture.covs, statistic) else (n_features,)
+        empty = Moments(*(jnp.zeros((*shape, *more), dtype) for more in ((), (n_features,), one)))
         gathered, log_likelihood = lax.fori_loop(
             first * n_parts,
             n_chunks * n_parts,
@@ -208,8 +180,8 @@ def by_features(
             within = jnp.ones_like(fine)
             for place, kernel in enumerate(kernels):
                 reach = jnp.max(jnp.where(level == place, reaches, 0.0))
-                exact = wide(reach) * steepness <= kernel.limit * (_BEYOND if kernel.centre.dtype != dtype else 1.0)
-                within = within & (exact | (ends[place] == ends[place + 1]))
+                bound = kernel.limit * (_BEYOND if kernel.centre.dtype != dtype else 1.0)
+                within = within & ((wide(reach) * steepness <= bound) | (ends[place] == ends[place + 1]))
             moments, log_likelihood = jax.tree.map(
                 lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood)
             )

@@ -22,8 +22,8 @@ _HALVING_WORK = 1 << 22
 """Multiplications in a pass of all restarts together, R·N·K·D², from which on halving saves time.
 
 Halving saves some 600 passes of the whole stack on hard data. Below this work they take less than a second, and a
-climb that was given up might have been the best. The rule depends on shapes alone,
-since the same key must give the same fit on any machine.
+climb that was given up might have been the best. The rule depends on shapes alone, since the same key must give the
+same fit on any machine.
 """
 
 

@@ -167,15 +167,9 @@ def from_responsibilities(
 
 @functools.partial(jax.jit, static_argnums=2)
 def _labelled(data: Rows, resp: Array, family: Family, prior: Prior | None) -> tuple[Mixture, Faults]:
-    return unless_singular(labelled_mixture(data, resp, family, prior), data.columns())
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def labelled_mixture(data: Rows, resp: Array, family: Family, prior: Prior | None) -> Mixture:
-    """The mixture after one M-step from responsibilities (N, K), under a prior that `settle` has prepared."""
     columns = data.columns()
     moments = labelled_moments(data, resp, columns.mean, family.statistic)
-    return maximise(moments, family, columns, prepare(prior, columns))
+    return unless_singular(maximise(moments, family, columns, prepare(prior, columns)), columns)
 
 
 def labelled_moments(data: Rows, resp: Array, centre: Array, statistic: Statistic) -> Moments:

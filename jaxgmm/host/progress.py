@@ -158,11 +158,11 @@ class Progress:
         """Seconds until the largest gain has decayed to where it stops, or the iterations have run out."""
         if not sight.n_climbing:
             return 0.0
-        if self._first is None or sight.n_iter < self._last_iter:
-            self._first = (now, sight.n_iter, sight.gain)
-            self._last_iter = sight.n_iter
-            return float("nan")
+        began_anew = self._first is not None and sight.n_iter < self._last_iter
         self._last_iter = sight.n_iter
+        if self._first is None or began_anew:
+            self._first = (now, sight.n_iter, sight.gain)
+            return float("nan")
         then, n_iter, gain = self._first
         pace = (now - then) / max(sight.n_iter - n_iter, 1)
         at_most = pace * (sight.max_iter - sight.n_iter)

@@ -113,10 +113,8 @@ def prepare(mixture: Mixture, features: Features, closely: bool = True) -> Prepa
     else:
         precision = covs.precision()
         every = jnp.broadcast_to(precision, (n_components, n_features, n_features))
-        pulled, largest = (
-            jnp.sum(every * means[:, None, :], axis=-1),
-            (_largest_eigenvalue if closely else _row_sum_norm)(precision),
-        )
+        pulled = jnp.sum(every * means[:, None, :], axis=-1)
+        largest = _largest_eigenvalue(precision) if closely else _row_sum_norm(precision)
         twice = jnp.asarray(np.where(first == second, -0.5, -1.0), means.dtype)
         quadratic = every[:, first, second] * twice[None, :]
         shared = precision[0] if features == LINEAR else jnp.zeros((), means.dtype)

@@ -18,7 +18,7 @@ from jaxgmm.data import draws
 from jaxgmm.data.protocol import PLAIN, Data, has, host_driven
 from jaxgmm.data.rows import Rows
 from jaxgmm.fitting.problem import Problem
-from jaxgmm.fitting.starts.kmeans import LLOYD_ITERATIONS, LLOYD_SHIFT, n_candidates
+from jaxgmm.fitting.starts.kmeans import LEAST_SPREAD, LLOYD_ITERATIONS, LLOYD_SHIFT, n_candidates
 from jaxgmm.fitting.steps import maximise
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
@@ -28,9 +28,6 @@ from jaxgmm.numerics.programs import HostProgram
 
 _ENTRIES = 1 << 20
 """The most numbers in a temporary array of the seeds of several restarts."""
-
-_SMALLEST = 1e-4
-"""The least variance, as a share of the columns', that the pseudo-rows of a start have."""
 
 
 class Assignment(NamedTuple):
@@ -178,7 +175,7 @@ def _assigned(
         within = np.average(within, axis=0, weights=sample.weights)
         # D + 1 pseudo-rows of the variance within clusters.
         mass = np.asarray((n_features + 1) * of_rows)
-        assignments.append(Assignment(moments, mass, mass * np.maximum(within, _SMALLEST * sample.variance)))
+        assignments.append(Assignment(moments, mass, mass * np.maximum(within, LEAST_SPREAD * sample.variance)))
     return assignments
 
 

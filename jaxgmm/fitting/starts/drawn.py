@@ -18,7 +18,7 @@ from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import Rows, as_rows
 from jaxgmm.data.scaling import weigh
 from jaxgmm.fitting.problem import Problem
-from jaxgmm.fitting.starts.kmeans import greedy_seeds, lloyd, one_hot_nearest
+from jaxgmm.fitting.starts.kmeans import LEAST_SPREAD, greedy_seeds, lloyd, one_hot_nearest
 from jaxgmm.fitting.steps import labelled_moments, maximise
 from jaxgmm.host.arrays import as_floats, as_numbers, is_traced, names_of
 from jaxgmm.host.checks import as_count, as_key, check_prior, keyed
@@ -167,7 +167,7 @@ def _about_centres(
 ) -> Mixture:
     """The result of an M-step with each row assigned to its nearest centre.
 
-    Every covariance also sees D + 1 pseudo-rows of the variance within clusters, and at least 1e-4 of the
+    Every covariance also sees D + 1 pseudo-rows of the variance within clusters, and at least `LEAST_SPREAD` of the
     columns', so that a cluster of few rows does not start collapsed.
     """
     n_features = centres.shape[1]
@@ -178,7 +178,7 @@ def _about_centres(
         return gather(nearest, points, family.statistic)
 
     moments = data.fold(centres.size, chunk, merge)
-    within = jnp.maximum(spread(moments) / columns.mass, 1e-4 * columns.unit())
+    within = jnp.maximum(spread(moments) / columns.mass, LEAST_SPREAD * columns.unit())
     pseudo = (n_features + 1) * columns.mass / columns.count
     moments = moments._replace(mean=moments.mean + columns.mean[None, :])
     return maximise(moments, family, columns, penalty.with_rows(pseudo, pseudo * within))

@@ -11,6 +11,9 @@ from jaxgmm.data import draws
 from jaxgmm.data.rows import Rows
 from jaxgmm.numerics.linalg import varying_as
 
+LEAST_SPREAD = 1e-4
+"""The least variance, as a share of the columns', of the pseudo-rows that a start's covariances see."""
+
 LLOYD_ITERATIONS = 50
 """The most of Lloyd's iterations."""
 
