@@ -17,6 +17,8 @@ from jaxgmm.fitting.criteria import bic as bic
 from jaxgmm.fitting.criteria import icl as icl
 from jaxgmm.fitting.criteria import n_parameters as n_parameters
 from jaxgmm.fitting.fit import fit as fit
+from jaxgmm.fitting.group_fits import GroupFits as GroupFits
+from jaxgmm.fitting.groups import fit_groups as fit_groups
 from jaxgmm.fitting.loop import run as run
 from jaxgmm.fitting.projection import project as project
 from jaxgmm.fitting.results import FitResult as FitResult
@@ -46,6 +48,8 @@ from jaxgmm.model.moments import Moments as Moments
 from jaxgmm.model.moments import merge as merge
 from jaxgmm.model.moments import pool as pool
 from jaxgmm.model.priors.ridge import Ridge as Ridge
+from jaxgmm.model.stacks import stack as stack
+from jaxgmm.model.stacks import unstack as unstack
 from jaxgmm.persistence import load as load
 from jaxgmm.persistence import save as save
 from jaxgmm.probability.algebra import affine as affine
@@ -93,6 +97,7 @@ __all__ = [
     "FAMILIES",
     "FitResult",
     "Gradient",
+    "GroupFits",
     "Mixture",
     "Moments",
     "Parameters",
@@ -114,6 +119,7 @@ __all__ = [
     "constrain",
     "e_step",
     "fit",
+    "fit_groups",
     "from_responsibilities",
     "icl",
     "influence",
@@ -147,9 +153,11 @@ __all__ = [
     "score",
     "select",
     "solution",
+    "stack",
     "standard_errors",
     "total_moments",
     "uncertainty",
     "unconstrain",
+    "unstack",
     "wasserstein",
 ]

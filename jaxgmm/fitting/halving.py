@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxgmm.fitting.loop import Climb
-
 _SHORT_RUN = 50
 """Iterations after which restarts are compared, and of which one in `_KEEP` goes on.
 
@@ -39,23 +37,25 @@ class Stage(NamedTuple):
     n_kept: int
 
 
-def pass_work(climbs: Climb, n_rows: int, n_components: int) -> int:
-    """Multiplications in a pass of stacked climbs, R·N·K·D², or R·N·K·D where covariances are diagonal.
+def pass_work(n_restarts: int, n_rows: int, n_components: int, n_features: int, mixes: bool) -> int:
+    """Multiplications in a pass of all restarts, R·N·K·D², or R·N·K·D where covariances are diagonal.
 
     Args:
-        climbs: the climbs of all restarts, with a leading axis R.
+        n_restarts: R.
         n_rows: N.
-        n_components: K; components beyond it are spare.
+        n_components: K.
+        n_features: D.
+        mixes: whether covariances have entries beside the diagonal.
     """
-    n_restarts, _, n_features = climbs.state.mixture.means.shape
-    n_entries = n_features**2 if climbs.state.mixture.covs.mixes else n_features
-    return n_restarts * n_rows * n_components * n_entries
+    return n_restarts * n_rows * n_components * (n_features**2 if mixes else n_features)
 
 
-def plan(climbs: Climb, n_rows: int, n_components: int) -> tuple[Stage, ...]:
-    """The stages at which stacked climbs are compared, none where halving costs more than it saves; see `pass_work`."""
-    n_restarts = climbs.state.mixture.means.shape[0]
+def plan(n_restarts: int, work: int) -> tuple[Stage, ...]:
+    """The stages at which restarts are compared, none where halving costs more than it saves.
+
+    Args:
+        n_restarts: R.
+        work: multiplications in a pass of all, without spare components; see `pass_work`.
+    """
     n_kept = -(-n_restarts // _KEEP)
-    if pass_work(climbs, n_rows, n_components) < _HALVING_WORK or n_kept == n_restarts:
-        return ()
-    return (Stage(_SHORT_RUN, n_kept),)
+    return () if work < _HALVING_WORK or n_kept == n_restarts else (Stage(_SHORT_RUN, n_kept),)

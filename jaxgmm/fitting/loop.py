@@ -154,6 +154,7 @@ def advance_all(
     n_steps: ArrayLike,
     until: ArrayLike,
     alone: ArrayLike,
+    axes: Any = None,
 ) -> tuple[Climb, Array]:
     """Stacked climbs after up to `n_steps` more iterations of those that are `still` going, and which then are, (A,).
 
@@ -166,8 +167,9 @@ def advance_all(
         problem: the problem.
         tol: gain per unit weight below which to stop.
         n_steps: the most iterations.
-        until: iterations of a climb after which it waits.
+        until: iterations of a climb after which it waits, () or (A,).
         alone: whether to return as soon as one of them ends or waits, or only when all do.
+        axes: which leaves of the problem are stacked for the climbs, as `vmap` is told; None where all are on one.
     """
 
     def live(climbs: Climb, still: Array) -> Array:
@@ -178,15 +180,15 @@ def advance_all(
         some_left = jnp.any(begun & ~now) & alone
         return jnp.any(now) & ~some_left & (held[2] < n_steps)
 
-    def step(climb: Climb, still: Array) -> tuple[Climb, Array]:
-        moves = live(climb, still)
+    def step(climb: Climb, still: Array, moves: Array, problem: Problem) -> tuple[Climb, Array]:
         stepped = _step(algorithm, climb, problem, moves)
         parts = [climb._replace(history=()) for climb in (stepped, climb)]
         kept = jax.tree.map(lambda new, old: jnp.where(moves, new, old), *parts)
         return kept._replace(history=stepped.history), still & (~moves | going(stepped, problem.columns, tol))
 
     def step_all(held: tuple[Climb, Array, Array]) -> tuple[Climb, Array, Array]:
-        return *jax.vmap(step)(held[0], held[1]), held[2] + 1
+        climbs, still, n_done = held
+        return *jax.vmap(step, (0, 0, 0, axes))(climbs, still, live(climbs, still), problem), n_done + 1
 
     begun = live(climbs, still)
     return lax.while_loop(unfinished, step_all, (climbs, still, jnp.zeros((), jnp.int32)))[:2]

@@ -6,8 +6,8 @@ Where halving pays all make a short run, the best go on, and the others cost not
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -91,45 +91,70 @@ def climb_all(
     Stages come after fixed numbers of iterations. A climb that has ended costs nothing more, and is still compared with
     the others when the best is chosen. `work` is the number of multiplications in a pass of all.
     """
-
-    def judge(climbs: Climb) -> tuple[FitResult, np.ndarray]:
-        return jax.device_get(end_all(climbs, problem.columns, problem.penalty, tol, n_components))
-
     n_restarts = climbs.n_iter.shape[0]
     # Where few go on, all take turns in as many lanes, so that one program serves both.
     n_lanes = max(_FEWEST_LANES, *(stage.n_kept for stage in stages)) if stages else n_restarts
     race = Race(climbs, min(n_restarts, n_lanes))
     block = Block(algorithm, problem, tol, work, max_iter, n_restarts, progress)
-    chosen = np.arange(n_restarts)
+
+    def judge() -> tuple[FitResult, np.ndarray]:
+        return jax.device_get(end_all(race.together(), problem.columns, problem.penalty, tol, n_components))
+
     try:
-        for stage in stages:
-            race.climb(chosen, stage.n_iter, block)
-            chosen = _ranked(*judge(race.together()), race.given_up)[: stage.n_kept]
-            race.given_up = race.unfinished & ~np.isin(np.arange(n_restarts), chosen)
-        race.climb(np.sort(chosen), max_iter, block)
-        while (more := _relented(race, judge, len(chosen))).size:
-            race.given_up[more] = False
-            race.climb(more, max_iter, block)
+        for chosen, until in heats(race, judge, stages, max_iter):
+            race.climb(chosen, until, block)
     except KeyboardInterrupt:
         if not race.begun:
             raise
-    fits, collapses = judge(race.together())
-    return Outcome(fits, collapses, race.unfinished & ~race.given_up, race.given_up)
+    return Outcome(*judge(), race.unfinished & ~race.given_up, race.given_up)
 
 
-def _relented(race: Race, judge: Callable[[Climb], tuple[FitResult, np.ndarray]], n_kept: int) -> np.ndarray:
+class Field(Protocol):
+    """The restarts of one fit, as those see them who decide which climb on.
+
+    Attributes:
+        unfinished: whether each has neither converged, used up its iterations nor failed, (R,).
+        given_up: whether each was given up for better ones, (R,).
+    """
+
+    unfinished: np.ndarray
+    given_up: np.ndarray
+
+
+Judge: TypeAlias = Callable[[], tuple[FitResult, np.ndarray]]
+"""Gives the fits that all restarts have reached, and the `n_collapsed` of each."""
+
+
+def heats(field: Field, judge: Judge, stages: tuple[Stage, ...], max_iter: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Which restarts climb next, and until how many iterations: asked again when they have, it gives up the worst.
+
+    Restarts given up return if all that went on ended worse.
+    """
+    n_restarts = len(field.unfinished)
+    chosen = np.arange(n_restarts)
+    for stage in stages:
+        yield chosen, stage.n_iter
+        chosen = _ranked(*judge(), field.given_up)[: stage.n_kept]
+        field.given_up = field.unfinished & ~np.isin(np.arange(n_restarts), chosen)
+    yield np.sort(chosen), max_iter
+    while (more := _relented(field, judge, len(chosen))).size:
+        field.given_up[more] = False
+        yield more, max_iter
+
+
+def _relented(field: Field, judge: Judge, n_kept: int) -> np.ndarray:
     """The best of those given up, if all that went on ended worse: collapsed, or not finite; else none.
 
     A short run that is about to collapse into a singularity has the highest objective of all, and so is kept.
     """
     none = np.zeros(0, int)
-    if not race.given_up.any():
+    if not field.given_up.any():
         return none
-    fits, collapses = judge(race.together())
+    fits, collapses = judge()
     badness = np.where(fits.status == Status.NONFINITE, 2, collapses > 0)
-    if badness[~race.given_up].min() <= badness[race.given_up].min():
+    if badness[~field.given_up].min() <= badness[field.given_up].min():
         return none
-    return np.sort(_ranked(fits, collapses, ~race.given_up)[:n_kept])
+    return np.sort(_ranked(fits, collapses, ~field.given_up)[:n_kept])
 
 
 def _ranked(fits: FitResult, collapses: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.conversion import as_data, unpacked
 from jaxgmm.fitting.candidates import Candidate, Selection
 from jaxgmm.fitting.criteria import Count, check_criterion, classification_entropy, count_of, n_parameters
-from jaxgmm.fitting.fit import Options, fit_in_slots
+from jaxgmm.fitting.fit import fit_task
 from jaxgmm.fitting.results import FAILED, FitResult, Status
+from jaxgmm.fitting.tasks import Options, task_of
 from jaxgmm.host.arrays import as_table
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import as_callback, as_count, as_key, check_climber, keyed
@@ -100,7 +101,10 @@ def select(
             # The K that share a program share its compilation.
             n_slots = _slots(counts, table.rows, weights, options)
             for k in counts:
-                fit_one = functools.partial(fit_in_slots, key, table, k, weights, options, n_slots, shown)
+
+                def fit_one(k: int = k, options: Options = options, n_slots: int = n_slots) -> FitResult:
+                    return fit_task(task_of(key, table, k, weights, options, n_slots), shown)
+
                 candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))
                 shown.end()
     chosen = Selection(tuple(candidates), criterion)

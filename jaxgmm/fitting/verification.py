@@ -68,7 +68,7 @@ def _(
     data: Rows, algorithm: Algorithm, climb: Callable[[Any, Any], tuple[Outcome, Penalty]], starts: Any, tol: float
 ) -> tuple[Outcome, Penalty]:
     outcome, penalty = climb(data, starts)
-    fault = _fault(algorithm, outcome, data, tol, penalty)
+    fault = fault_of(algorithm, outcome, data, tol, penalty)
     if fault is None:
         return outcome, penalty
     careful, outcomes = ResidualRows(data.x, data.weights), []
@@ -78,7 +78,7 @@ def _(
         if alone.interrupted.any():
             break
     outcome = together(outcomes)
-    again = _fault(algorithm, outcome, careful, tol, penalty)
+    again = fault_of(algorithm, outcome, careful, tol, penalty)
     if again is not None:
         raise RuntimeError(
             f"the fit is not to be trusted: {fault}. Climbing again, one start at a time, by another kernel, did not "
@@ -88,7 +88,8 @@ def _(
     return outcome, penalty
 
 
-def _fault(algorithm: Algorithm, outcome: Outcome, data: Rows, tol: float, penalty: Penalty) -> str | None:
+def fault_of(algorithm: Algorithm, outcome: Outcome, data: Rows, tol: float, penalty: Penalty) -> str | None:
+    """A sentence on what NumPy finds wrong with the best fit of an outcome, or None; see `disagreement`."""
     return disagreement(algorithm, choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)), penalty)
 
 

@@ -58,7 +58,10 @@ def check_mixture(mixture: Any, name: str = "mixture") -> None:
     """
     check_mixtures(mixture, name)
     if mixture.means.ndim != 2:
-        raise ValueError(f"{name} is a stack {mixture.means.shape[:-2]} of mixtures: map over it with jax.vmap")
+        stack = mixture.means.shape[:-2]
+        raise ValueError(
+            f"{name} is a stack {stack} of mixtures: map over it with jax.vmap, or take one of it, {name}[0]"
+        )
 
 
 def check_moments(moments: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -81,6 +82,24 @@ class Mixture:
     def precisions(self) -> Array:
         """Σ_k⁻¹, (K, D, D), dense for every family."""
         return self._every_component(self.covs.precision())
+
+    def __getitem__(self, place: Any) -> Mixture:
+        """A mixture of a stack by its place, or a part of the stack by a slice or an array of places.
+
+        Raises:
+            TypeError: if this is one mixture, not a stack.
+            IndexError: if there is no such place.
+
+        Example:
+            >>> stacked = jaxgmm.stack([jaxgmm.make_mixture([1.0], [[m]], [[[1.0]]]) for m in (0.0, 4.0)])
+            >>> float(stacked[1].means[0, 0])
+            4.0
+        """
+        if self.means.ndim < 3:
+            raise TypeError(f"{self!r} is one mixture, not a stack of them: it has no place {place!r}")
+        if isinstance(place, int | np.integer) and not -self.means.shape[0] <= place < self.means.shape[0]:
+            raise IndexError(f"a stack of {self.means.shape[0]} mixtures has no place {place}")
+        return jax.tree.map(lambda leaf: leaf[place], self)
 
     def _every_component(self, matrices: Array) -> Array:
         return jnp.broadcast_to(matrices, (*self.means.shape, self.n_features))

@@ -13,9 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from jaxgmm.fitting.causes import why_collapsed
-from jaxgmm.fitting.fit import Options, fit_given
+from jaxgmm.fitting.fit import fit_given
 from jaxgmm.fitting.results import FAILED, FitResult, Status
 from jaxgmm.fitting.starts.drawn import initialize
+from jaxgmm.fitting.tasks import Options
 from jaxgmm.host.arrays import as_table, float_dtype
 from jaxgmm.host.cautions import caution
 from jaxgmm.model.families.table import family_of

@@ -1,7 +1,5 @@
 """Successive halving: who goes on, what becomes of the others, and that neither clock nor data decide it."""
 
-import types
-
 import jax
 import numpy as np
 import optax
@@ -9,10 +7,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import Gradient, Status
-from jaxgmm.fitting import fit as fitting
-from jaxgmm.fitting import halving, race, restarts
-from jaxgmm.fitting.loop import Climb
-from tests import cases
+from jaxgmm.fitting import halving, race, restarts, tasks
 
 KEY = jax.random.key(1)
 SHORT, R = 5, 10
@@ -126,26 +121,25 @@ def test_any_algorithm_is_halved(blobs, dtype):
     assert fitted.n_iter == 20 and fitted.status == Status.MAX_ITER
 
 
-def stacked(n_restarts, family):
-    """As much of a stack of climbs as a plan looks at: K = 3, D = 3."""
-    mixture = cases.drawn_rows(family, 10)[0]
-    mixtures = jax.tree.map(lambda leaf: np.stack([leaf] * n_restarts), mixture)
-    return Climb(types.SimpleNamespace(mixture=mixtures), *[None] * 5)
+def planned(n_restarts, family, n_rows, n_components):
+    """The plan for D = 3."""
+    mixes = family in ("full", "tied")
+    return halving.plan(n_restarts, halving.pass_work(n_restarts, n_rows, n_components, 3, mixes))
 
 
 def test_the_plan_follows_from_shapes(monkeypatch):
-    assert halving.plan(stacked(1, "full"), 10**9, 3) == ()
-    assert halving.plan(stacked(R, "full"), 100, 3) == (halving.Stage(SHORT, 2),)
+    assert planned(1, "full", 10**9, 3) == ()
+    assert planned(R, "full", 100, 3) == (halving.Stage(SHORT, 2),)
     monkeypatch.setattr(halving, "_HALVING_WORK", R * 100 * 3 * 9)
-    assert halving.plan(stacked(R, "tied"), 100, 3) and not halving.plan(stacked(R, "full"), 99, 3)
-    assert not halving.plan(stacked(R, "full"), 149, 2), "a spare component is no work that `fit` would have"
-    assert halving.plan(stacked(R, "full"), 150, 2)
-    assert halving.plan(stacked(R, "diag"), 300, 3) and not halving.plan(stacked(R, "diag"), 299, 3)
+    assert planned(R, "tied", 100, 3) and not planned(R, "full", 99, 3)
+    assert not planned(R, "full", 149, 2), "a spare component is no work that `fit` would have"
+    assert planned(R, "full", 150, 2)
+    assert planned(R, "diag", 300, 3) and not planned(R, "diag", 299, 3)
 
 
 def test_padding_plans_the_same(blobs, dtype, monkeypatch):
     x = np.concatenate([blobs[0], np.full((7, 2), 1e3)]).astype(dtype)
     planned = []
-    monkeypatch.setattr(fitting, "plan", lambda climbs, n_rows, n_components: (planned.append(n_rows), ())[1])
+    monkeypatch.setattr(tasks, "plan", lambda n_restarts, work: (planned.append(work), ())[1])
     fit(x, sample_weight=np.repeat([1.0, 0.0], [400, 7]), n_init=1, max_iter=1)
-    assert planned == [400]
+    assert planned == [400 * 5 * 2**2]

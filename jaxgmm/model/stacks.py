@@ -1,0 +1,71 @@
+"""Stacks of mixtures or of fits, and their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm.model.checks import check_mixtures
+from jaxgmm.model.fitted import as_mixtures, is_fit
+from jaxgmm.model.mixture import Mixture
+
+T = TypeVar("T")
+
+
+def stack(mixtures: Iterable[T]) -> T:
+    """The mixtures, or fits, as one stack, whose arrays have a leading axis; functions take it under `jax.vmap`.
+
+    Args:
+        mixtures: of as many components and columns, of one family; or fits, by as many starts and of one `max_iter`.
+
+    Raises:
+        TypeError: if they are neither, or some of each.
+        ValueError: if there are none, or their shapes, families or names of columns differ.
+
+    Example:
+        >>> one, other = (jaxgmm.make_mixture([1.0], [[mean]], [[[1.0]]]) for mean in (0.0, 4.0))
+        >>> both = jaxgmm.stack([one, other])
+        >>> jax.vmap(jaxgmm.log_prob, (0, None))(both, jnp.zeros((5, 1))).shape
+        (2, 5)
+    """
+    parts: list[Any] = list(mixtures)
+    if not parts:
+        raise ValueError("mixtures is empty: there is nothing to stack")
+    kinds = {type(part) for part in parts}
+    for place, part in enumerate(parts):
+        check_mixtures(part.mixture if is_fit(part) else part, f"mixtures[{place}]")
+    if len(kinds) > 1:
+        raise TypeError(f"mixtures must be of one type, not {' and '.join(sorted(kind.__name__ for kind in kinds))}")
+    first = _described(parts[0])
+    for place, part in enumerate(parts):
+        if _described(part) != first:
+            raise ValueError(f"mixtures[{place}] cannot be stacked with mixtures[0]: {part!r} and {parts[0]!r} differ")
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *parts)
+
+
+def unstack(stacked: T) -> list[T]:
+    """The mixtures, or fits, of a stack, along its first axis.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if it is not a stack.
+
+    Example:
+        >>> one, other = (jaxgmm.make_mixture([1.0], [[mean]], [[[1.0]]]) for mean in (0.0, 4.0))
+        >>> [float(mixture.means[0, 0]) for mixture in jaxgmm.unstack(jaxgmm.stack([one, other]))]
+        [0.0, 4.0]
+    """
+    mixture: Mixture = as_mixtures(stacked, "stacked")
+    if mixture.means.ndim < 3:
+        raise ValueError(f"stacked is one {type(stacked).__name__}, not a stack: {stacked!r}")
+    return [jax.tree.map(lambda leaf, at=place: leaf[at], stacked) for place in range(mixture.means.shape[0])]
+
+
+def _described(part: Any) -> tuple[Any, ...]:
+    """What parts of a stack have in common: structure, shapes and dtypes."""
+    leaves, structure = jax.tree.flatten(part)
+    return structure, [(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
