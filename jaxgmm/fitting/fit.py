@@ -14,7 +14,7 @@ from jaxgmm.data.compact import compacted
 from jaxgmm.data.conversion import plain, rows_of
 from jaxgmm.data.protocol import Data, host_driven, is_data
 from jaxgmm.fitting.algorithms.em import EM
-from jaxgmm.fitting.algorithms.protocol import Algorithm
+from jaxgmm.fitting.algorithms.protocol import Algorithm, climbs_by_moments
 from jaxgmm.fitting.causes import REMEDY, why_collapsed
 from jaxgmm.fitting.driven import climb_driven, start_driven
 from jaxgmm.fitting.problem import Problem
@@ -155,7 +155,7 @@ def fit_task(task: Task, progress: Progress) -> FitResult:
         return done, penalty
 
     def climb_quickly(data: Data, starts: Start) -> tuple[Outcome, Penalty]:
-        if not getattr(algorithm, "by_moments", False):
+        if not climbs_by_moments(algorithm):
             return climb(data, starts)
         quick = compacted(data, len(jax.tree.leaves(starts)[0]), task.n_slots, family.statistic.products)
         outcome, penalty = climb(quick, starts)

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm.data.pooled import SEGMENT_ROWS, PooledRows
-from jaxgmm.fitting.algorithms.protocol import Algorithm
+from jaxgmm.fitting.algorithms.protocol import Algorithm, climbs_by_moments
 from jaxgmm.fitting.collapse import n_collapsed
 from jaxgmm.fitting.entries import Entry, Lanes
 from jaxgmm.fitting.loop import Climb, advance_all, begin, end
@@ -46,8 +46,8 @@ class _Job(NamedTuple):
 def is_pooled(task: Task) -> bool:
     """Whether a pool takes a task: its data set is small enough, and its algorithm climbs by moments alone."""
     data: Any = task.taken.data
-    by_moments = getattr(task.algorithm, "by_moments", False)
-    return by_moments and data.x.shape[0] * _width(task.n_components, data.n_features) <= _MOST_NUMBERS
+    n_numbers = data.x.shape[0] * _width(task.n_components, data.n_features)
+    return climbs_by_moments(task.algorithm) and n_numbers <= _MOST_NUMBERS
 
 
 def _width(n_components: int, n_features: int) -> int:

@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 
 from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import ResidualRows, Rows
-from jaxgmm.fitting.algorithms.protocol import Algorithm
+from jaxgmm.fitting.algorithms.protocol import Algorithm, visited_by
 from jaxgmm.fitting.restarts import Outcome, choose, together
 from jaxgmm.fitting.results import FitResult, Status
 from jaxgmm.fitting.visits import Visit, Whitening, visit, whitening_of
@@ -114,16 +114,15 @@ def disagreement(
     checked in its place.
 
     Args:
-        algorithm: the algorithm of the fit. If it visits rows with another mixture than the state's, it has a
-            `surrogate` that gives that mixture.
+        algorithm: the algorithm of the fit.
         fitted: the fit, in the data's units.
         data: the rows of the fit.
         tol: its tolerance, in nats per unit weight.
         lane_passes: passes over the data by all starts together.
         penalty: the prior of the fit, in the data's units; None is one on covariances alone.
     """
-    surrogate = getattr(algorithm, "surrogate", lambda mixture: mixture)(fitted.mixture)
-    mixture, weights_held = to_host(surrogate), np.exp(np.asarray(fitted.mixture.log_weights, np.float64))
+    visited = visited_by(algorithm, fitted.mixture)
+    mixture, weights_held = to_host(visited), np.exp(np.asarray(fitted.mixture.log_weights, np.float64))
     if fitted.status == Status.NONFINITE or not np.isfinite(fitted.log_likelihood):
         return None
     whitening = whitening_of(mixture)
@@ -140,7 +139,7 @@ def disagreement(
         kept = np.zeros_like(weights)
         kept[chosen] = weights[chosen]
         sampled = dataclasses.replace(data, weights=jnp.asarray(kept, data.weights.dtype))
-        moments, log_likelihood = jax.device_get(_pass(surrogate, sampled))
+        moments, log_likelihood = jax.device_get(_pass(visited, sampled))
         claimed = float(log_likelihood)
     seen = visit(whitening, np.asarray(data.x), chosen, weights[chosen], np.dtype(data.x.dtype))
     mass = float(seen.mass.sum())

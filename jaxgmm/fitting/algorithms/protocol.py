@@ -29,14 +29,12 @@ class Algorithm(Protocol):
 
     The state is carried from step to step, `Info` is reported; a state has a `mixture` and its `log_likelihood`. `init`
     makes a pass over the data at the start; if it makes none, the first step visits the start.
+
+    Two members it may leave out: see `climbs_by_moments` and `visited_by`.
     """
 
     takes_spares: ClassVar[bool]
     """Whether a start may have components of weight 0, which then stay as they are."""
-
-    by_moments: ClassVar[bool]
-    """Whether all that it asks of the data are moments, and no derivatives; False where it does not say so. `fit` then
-    compiles small problems in a third of the time."""
 
     def init(self, mixture: Mixture, problem: Problem) -> tuple[Any, Info]:
         """The state at a start, and its `Info`; NaN and ∞ there if no pass is made."""
@@ -45,3 +43,16 @@ class Algorithm(Protocol):
     def step(self, state: Any, problem: Problem) -> tuple[Any, Info]:
         """One iteration: the state after it, and its `Info`, whose objective is that of the new state's mixture."""
         ...
+
+
+def climbs_by_moments(algorithm: Algorithm) -> bool:
+    """Whether all that an algorithm asks of the data are moments, and no derivatives: its `by_moments`, else False.
+
+    `fit` then compiles small problems in a third of the time.
+    """
+    return getattr(algorithm, "by_moments", False)
+
+
+def visited_by(algorithm: Algorithm, mixture: Mixture) -> Mixture:
+    """The mixture with which an algorithm visits the rows, where its state has some mixture: its `surrogate`, or that."""
+    return getattr(algorithm, "surrogate", lambda mixture: mixture)(mixture)
