@@ -54,5 +54,5 @@ def climbs_by_moments(algorithm: Algorithm) -> bool:
 
 
 def visited_by(algorithm: Algorithm, mixture: Mixture) -> Mixture:
-    """The mixture with which an algorithm visits the rows, where its state has some mixture: its `surrogate`, or that."""
+    """The mixture with which an algorithm visits the rows in a state of this mixture: its `surrogate`, or the same."""
     return getattr(algorithm, "surrogate", lambda mixture: mixture)(mixture)
