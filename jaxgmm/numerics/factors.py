@@ -202,18 +202,38 @@ def _inverse_by_blocks(factors: Array) -> Array:
     spare = np.diag(np.arange(padded) >= n_rows).astype(factors.dtype)
     whole = jnp.pad(factors, [(0, 0)] * len(lead) + [(0, padded - n_rows)] * 2)
     whole = whole + spare.reshape(*[1] * len(lead), padded, padded)
-    inverse = 1 / jnp.diagonal(whole, axis1=-2, axis2=-1)[..., None, None]
-    size = 1
+    size = _FEWEST_INVERSE_BLOCKS
+    inverse = _inverse_by_rows(_diagonal_blocks(whole, size))
     while size < padded:
-        n_blocks = padded // (2 * size)
-        blocks = whole.reshape(*lead, n_blocks, 2 * size, n_blocks, 2 * size)
-        blocks = jnp.moveaxis(jnp.diagonal(blocks, axis1=-4, axis2=-2), -1, -3)
+        blocks = _diagonal_blocks(whole, 2 * size)
         first, last = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
         below = -_matmul(_matmul(last, blocks[..., size:, :size]), first)
         above = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
         inverse = jnp.concatenate([above, jnp.concatenate([below, last], axis=-1)], axis=-2)
         size *= 2
     return inverse[..., 0, :n_rows, :n_rows]
+
+
+def _diagonal_blocks(matrices: Array, size: int) -> Array:
+    """The blocks of so many rows on the diagonal, (..., blocks, size, size)."""
+    n_blocks, lead = matrices.shape[-1] // size, matrices.shape[:-2]
+    blocks = matrices.reshape(*lead, n_blocks, size, n_blocks, size)
+    return jnp.moveaxis(jnp.diagonal(blocks, axis1=-4, axis2=-2), -1, -3)
+
+
+def _inverse_by_rows(factors: Array) -> Array:
+    """Inverses by forward substitution, row by row in a loop: X_j = (e_j − Σ_{i<j} L_ji X_i) / L_jj."""
+
+    def step(inverse: Array, held: tuple[Array, Array]) -> tuple[Array, None]:
+        row, place = held
+        pivot = jnp.sum(row * place, axis=-1, keepdims=True)
+        found = (place - _matmul(row[..., None, :], inverse)[..., 0, :]) / pivot
+        return inverse + place[..., :, None] * found[..., None, :], None
+
+    n_rows, lead = factors.shape[-1], [1] * (factors.ndim - 2)
+    places = np.eye(n_rows, dtype=factors.dtype).reshape(n_rows, *lead, n_rows)
+    start = varying_as(jnp.zeros_like(factors), factors.ravel()[0])
+    return lax.scan(step, start, (jnp.moveaxis(factors, -2, 0), places))[0]
 
 
 @jax.custom_jvp
