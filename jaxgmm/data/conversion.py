@@ -97,7 +97,8 @@ def _converted(x: Any, mixture: Mixture, sample_weight: ArrayLike | None) -> tup
 def _(x: Rows, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
     mixture, rows = _as_whole_rows(mixture, x.x)
     distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)
-    return mixture, dataclasses.replace(as_rows(rows, x.weights, "the weights of x"), distances=distances)
+    weights = as_rows(rows, x.weights, "the weights of x").weights
+    return mixture, dataclasses.replace(x, x=rows, weights=weights, distances=distances)
 
 
 def _as_whole_rows(mixture: Mixture, x: Any) -> tuple[Mixture, Array]:

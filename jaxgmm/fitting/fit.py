@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.compact import compacted
 from jaxgmm.data.conversion import plain, rows_of
 from jaxgmm.data.protocol import Data, host_driven, is_data
+from jaxgmm.data.spread import spread
 from jaxgmm.fitting.algorithms.em import EM
 from jaxgmm.fitting.algorithms.protocol import Algorithm, climbs_by_moments
 from jaxgmm.fitting.causes import REMEDY, why_collapsed
@@ -59,8 +60,7 @@ def fit(
     pay (fewer than four million multiplications in a pass of all, n_init·N·K·D²), only the best fifth go on after
     50 iterations, and the others are `STOPPED`. Columns are centred and scaled in float64 first, so that the fit
     is the same in any units; the result is in the user's. Ctrl-C returns the best so far, with status
-    `INTERRUPTED`; in the first iteration, and during compilation, it raises
-    `KeyboardInterrupt`.
+    `INTERRUPTED`; in the first iteration, and during compilation, it raises `KeyboardInterrupt`.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -147,6 +147,7 @@ def fit_task(task: Task, progress: Progress) -> FitResult:
             lanes, problem = start_driven(algorithm, starts, data, task.prior, family, max_iter)
             penalty = announced(problem, lanes[0].state.mixture)
             return climb_driven(algorithm, lanes, problem, limit, max_iter, progress), penalty
+        data = spread(data, len(jax.tree.leaves(starts)[0]), task.n_slots, family.statistic.products)
         climbs, part = start_all(algorithm, starts, data, task.prior, family, max_iter)
         problem = with_inputs(part, data)
         n_restarts, penalty = climbs.n_iter.shape[0], announced(problem, climbs.state.mixture)

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_weighted_data, names_of_data
 from jaxgmm.data.protocol import FIT, Data, host_driven, over
+from jaxgmm.data.spread import spread
 from jaxgmm.fitting.algorithms.protocol import Algorithm, Info
 from jaxgmm.fitting.collapse import collapsed_for_good, n_collapsed
 from jaxgmm.fitting.problem import Problem, posed
@@ -96,8 +97,12 @@ def run(
     names = names_of_data(x) or names_in(mixture)
     mixture, data = as_weighted_data(mixture, x, sample_weight, needs=FIT)
     dtype = mixture.means.dtype
-    climb = over(data, climb_from)
-    result = climb(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    shared = spread(data, 1, mixture.n_components, mixture.family.statistic.products, (algorithm, mixture, prior, tol))
+    climb = over(shared, climb_from)
+    result = climb(algorithm, mixture, shared, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
+    if shared is not data:
+        # From all devices, which each of the caller's next steps would run on, back to one.
+        result = jax.device_put(jax.device_get(result))
     return result._replace(feature_names=names)
 
 

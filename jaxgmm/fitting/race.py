@@ -44,6 +44,8 @@ class Race:
     def __init__(self, climbs: Climb, n_lanes: int):
         """Begin with the first restarts in the lanes."""
         n_restarts = climbs.n_iter.shape[0]
+        # Where blocks leave climbs: from elsewhere they would be compiled a second time.
+        self._where = climbs.n_iter.sharding if climbs.n_iter.committed else None
         self._everyone, self._lanes, self._climbing, self.begun = climbs, np.arange(n_lanes), climbs, False
         if n_lanes < n_restarts:
             self._everyone = jax.tree.map(lambda leaf: leaf if _is_key(leaf) else np.array(leaf), climbs)
@@ -65,7 +67,7 @@ class Race:
         return self._everyone
 
     def _taken(self, lanes: np.ndarray) -> Climb:
-        return jax.device_put(jax.tree.map(lambda leaf: leaf[lanes], self._everyone))
+        return jax.device_put(jax.tree.map(lambda leaf: leaf[lanes], self._everyone), self._where)
 
     def climb(self, chosen: np.ndarray, until: int, block: Block) -> None:
         """Climb the chosen restarts, indices (C,), until each has ended or taken so many iterations."""

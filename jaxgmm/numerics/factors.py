@@ -233,7 +233,7 @@ def _inverse_by_rows(factors: Array) -> Array:
     n_rows, lead = factors.shape[-1], [1] * (factors.ndim - 2)
     places = np.eye(n_rows, dtype=factors.dtype).reshape(n_rows, *lead, n_rows)
     start = varying_as(jnp.zeros_like(factors), factors.ravel()[0])
-    return lax.scan(step, start, (jnp.moveaxis(factors, -2, 0), places))[0]
+    return lax.scan(step, start, (jnp.moveaxis(factors, -2, 0), jnp.asarray(places)))[0]
 
 
 @jax.custom_jvp
