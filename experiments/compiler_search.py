@@ -1,15 +1,16 @@
-"""Whole fits under the installed jax, against NumPy: `python -m experiments.compiler_search [CASES] [SEED]`.
+"""Whole fits under the installed jax, against NumPy: `python -m experiments.compiler_search [CASES] [SEED] [MINUTES]`.
 
 Each case draws a family, a dtype, a number of starts, N, D and K, and makes a short fit of all starts as one stack.
 Three log-likelihoods are compared with NumPy's, in nats per row: the one that the fit reports, the one that
 `log_likelihood` gives of its mixture, and the one after another iteration by `run`; and so are the masses of a stack of
-starts. A line for each wrong case and a summary are printed. The fits are taken as they are: what their own
-verification finds is noted and does not make them again.
+starts. A line for each wrong case, a table of what was tried and a summary are printed; no case is begun after so many
+minutes. The fits are taken as they are: what their own verification finds is noted and does not make them again.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import NamedTuple
 from unittest import mock
 
@@ -28,7 +29,7 @@ SIZES = {
     "n_components": [1, 2, 3, 4, 8],
 }
 
-MOST_WORK = 1 << 29
+MOST_WORK = 1 << 30
 """Multiplications in a pass of all starts, above which a case is drawn anew."""
 
 WRONG = {np.dtype("float32"): 1e-2, np.dtype("float64"): 1e-7}
@@ -118,28 +119,55 @@ def errors(case: Case, seed: int) -> dict[str, float]:
     return {name: abs(error) / n_rows for name, error in found.items()} | {"noticed": float(bool(faults))}
 
 
-def main(n_cases: int = 100, seed: int = 0) -> None:
+class Tally(NamedTuple):
+    """What became of the cases of one family and dtype."""
+
+    cases: list[Case]
+    wrong: list[Case]
+    errors: list[float]
+
+    def row(self) -> str:
+        """A row of the table: how many, of which sizes, how many wrong, and by what the others are off."""
+        spans = (
+            f"{min(sizes)} to {max(sizes)}"
+            for sizes in ([getattr(case, name) for case in self.cases] for name in list(SIZES)[1:])
+        )
+        worst = f"{max(self.errors):.0e}" if self.errors else "–"
+        return f"| {len(self.cases)} | {' | '.join(spans)} | {len(self.wrong)} | {worst} |"
+
+
+def main(n_cases: int = 100, seed: int = 0, minutes: int = 1000) -> None:
     """Print what is wrong, and how much was tried."""
     jax.config.update("jax_enable_x64", True)
-    rng, wrong, missed, alarms = np.random.default_rng(seed), 0, 0, 0
-    worst = {"float32": 0.0, "float64": 0.0}
+    rng, missed, alarms, begun = np.random.default_rng(seed), 0, 0, time.monotonic()
+    tallies: dict[tuple[str, str], Tally] = {}
     for place in range(n_cases):
+        if time.monotonic() > begun + 60 * minutes:
+            break
         case = Case.drawn(rng)
         found = errors(case, place)
         noticed = found.pop("noticed") > 0
         largest = max(found.values())
+        tally = tallies.setdefault((case.covariance_type, case.dtype.name), Tally([], [], []))
+        tally.cases.append(case)
         if not largest <= WRONG[case.dtype]:
-            wrong, missed = wrong + 1, missed + (found["fit"] > WRONG[case.dtype] and not noticed)
+            tally.wrong.append(case)
+            missed += not found["fit"] <= WRONG[case.dtype] and not noticed
             print(
                 case, {name: f"{error:.1e}" for name, error in found.items()}, "noticed" if noticed else "", flush=True
             )
         else:
             alarms += noticed
-            worst[case.dtype.name] = max(worst[case.dtype.name], largest)
+            tally.errors.append(largest)
         jax.clear_caches()
-    print(f"jax {jax.__version__}, jaxlib {jaxlib.__version__}: {n_cases} cases, {wrong} wrong, {missed} fits of them ")
-    print(f"not noticed by fit, {alarms} false alarms; the rest is off by at most {worst} nats per row", flush=True)
+    print("| family | dtype | fits | starts | rows | columns | components | wrong | off by at most, nats per row |")
+    print("| --- " * 9 + "|")
+    for (family, dtype), tally in sorted(tallies.items()):
+        print(f"| {family} | {dtype} {tally.row()}")
+    tried, wrong = (sum(len(cases) for cases in kind) for kind in zip(*(t[:2] for t in tallies.values()), strict=True))
+    print(f"jax {jax.__version__}, jaxlib {jaxlib.__version__}: {tried} cases, {wrong} wrong, {missed} fits of them ")
+    print(f"not noticed by fit, {alarms} false alarms", flush=True)
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:3]))
+    main(*(int(argument) for argument in sys.argv[1:4]))

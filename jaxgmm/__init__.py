@@ -48,8 +48,8 @@ from jaxgmm.model.moments import Moments as Moments
 from jaxgmm.model.moments import merge as merge
 from jaxgmm.model.moments import pool as pool
 from jaxgmm.model.priors.ridge import Ridge as Ridge
-from jaxgmm.model.stacks import stack as stack
-from jaxgmm.model.stacks import unstack as unstack
+from jaxgmm.model.stacking import stack as stack
+from jaxgmm.model.stacking import unstack as unstack
 from jaxgmm.persistence import load as load
 from jaxgmm.persistence import save as save
 from jaxgmm.probability.algebra import affine as affine

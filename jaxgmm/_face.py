@@ -18,7 +18,7 @@ DOORS = {
 
 
 def __getattr__(name: str) -> ModuleType:
-    """The module of that name, imported now.
+    """The module of that name, imported now, for `hasattr` too, as PEP 562 has it.
 
     Raises:
         ImportError: if its library is not installed; the message names the extra.

@@ -18,6 +18,7 @@ from jaxgmm.data.tiers import wide
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
+from jaxgmm.numerics.stacks import stackable
 from jaxgmm.numerics.trees import register_dataclass
 
 _MOST_ENTRIES = 1 << 18
@@ -73,7 +74,7 @@ def _(data: ResidualRows, n_restarts: int, n_components: int, mixes: bool) -> Da
 def _stacked(statistic: Statistic) -> Any:
     """The pass for a stack of R mixtures at once; `vmap` makes the stack larger."""
 
-    @jax.custom_batching.custom_vmap
+    @stackable
     def stacked(stack: Mixture, x: Array, weights: Array) -> tuple[Moments, Array]:
         return _at_once(statistic, stack, x, weights)
 

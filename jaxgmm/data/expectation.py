@@ -15,6 +15,7 @@ from jaxgmm.data.passes import Distances, by_residuals, distances_from, from_one
 from jaxgmm.data.tiers import by_features
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
+from jaxgmm.numerics.stacks import stackable
 
 _QUICK_WORK = 1 << 21
 """Multiplications in a pass by features below which it saves less time than compiling it takes."""
@@ -59,7 +60,7 @@ def _stacked(statistic: Statistic) -> Any:
         weights = weights if weights.shape[0] > 1 else weights[0]
         return jax.vmap(functools.partial(by_residuals, statistic), axes)(stack, x, weights)
 
-    @jax.custom_batching.custom_vmap
+    @stackable
     def stacked(stack: Mixture, x: Array, weights: Array, distances: Distances | None) -> tuple[Moments, Array]:
         features = quadratic.features_of(jax.tree.map(lambda leaf: leaf[0], stack), statistic)
         n_stacked, n_components, n_features = stack.means.shape

@@ -17,6 +17,7 @@ from jaxgmm.data.tiers import wide
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
+from jaxgmm.numerics.stacks import stackable
 from jaxgmm.numerics.trees import register_dataclass
 
 SEGMENT_ROWS = 64
@@ -81,7 +82,7 @@ class PooledRows:
 def _pass(statistic: Statistic) -> Any:
     """The pass over one data set; under `vmap`, over all of the pool for all lanes."""
 
-    @jax.custom_batching.custom_vmap
+    @stackable
     def alone(mixture: Mixture, own: Array, rows: Array, weights: Array, owner: Array) -> tuple[Moments, Array]:
         stack = jax.tree.map(lambda leaf: leaf[None], mixture)
         owner = jnp.where(owner == own, 0, 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,9 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.conversion import as_data
 from jaxgmm.data.passes import weighted_sum
 from jaxgmm.data.protocol import RowWise, is_data, over
-from jaxgmm.host.arrays import as_numbers, is_traced
-from jaxgmm.host.cautions import caution
-from jaxgmm.host.checks import as_count, as_number
+from jaxgmm.fitting.counts import REACHED, count_of
+from jaxgmm.host.arrays import as_numbers
+from jaxgmm.host.checks import as_count
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted
@@ -164,78 +163,6 @@ def classification_entropy(mixture: Mixture, data: RowWise) -> Array:
     return -2 * weighted_sum(data.weights, certainty)
 
 
-class Count(NamedTuple):
-    """The number of rows that the data count as. Both fields are NaN where a weight, or n, is invalid.
-
-    Attributes:
-        n: the number, ().
-        unit: the number of rows per unit of weight, n / Σw, (); 1 for frequencies.
-    """
-
-    n: Any
-    unit: Any
-
-
-_REACHED = 1 - 1e-4
-"""Relative slack for rounding: weights scaled to an average of 1 have the number of rows as their sum."""
-
-
-def count_of(weights: Any, n: Any = None) -> Count:
-    """The number of rows that weights count as: their sum for frequencies, else Kish's effective number; or `n`.
-
-    Args:
-        weights: (N,), non-negative, in NumPy or JAX.
-        n: how many rows the data count as, or None.
-
-    Returns:
-        The count, in NumPy or JAX as the weights are. A warning says where concrete weights are not frequencies.
-
-    Raises:
-        TypeError: if n is no number.
-        ValueError: if n is below 1 or not finite.
-    """
-    if n is not None and not is_traced(n):
-        n = as_number(n, "n")
-        if not 1 <= n < np.inf:
-            raise ValueError(f"n must be finite and at least 1, a number of rows, not {n}")
-    if not isinstance(weights, jax.Array):
-        weights = weights.astype(np.float64)
-    if isinstance(weights, jax.Array) or is_traced(n):
-        found, total, n_rows = _counted_on_device(jnp.asarray(weights), n)
-    else:
-        with np.errstate(all="ignore"):
-            found, total, n_rows = _counted(weights, n, np)
-    if n is None and not is_traced(found) and abs(float(found.unit) - 1) > 1 - _REACHED:
-        caution(
-            f"sample_weight sums to {float(total):.4g} over {int(n_rows)} rows, so it holds no counts: the criterion "
-            f"takes the data as {float(found.n):.4g} rows, Kish's (Σw)² / Σw²; pass n= to say how many",
-        )
-    return found
-
-
-def _counted(weights: Any, n: Any, xp: Any) -> tuple[Count, Any, Any]:
-    """The count, Σw, and the number of rows of positive weight."""
-    known = (weights >= 0) & (weights < np.inf)
-    weights = xp.where(known, weights, np.nan)
-    largest = xp.max(weights, initial=0.0)
-    # Squares of weights in any unit.
-    share = weights / xp.where(largest > 0, largest, 1.0)
-    square = xp.sum(share**2)
-    kish = xp.sum(share) ** 2 / xp.where(square == 0, 1.0, square)
-    total, n_rows = xp.sum(weights), xp.sum(weights > 0)
-    frequencies = total >= _REACHED * n_rows.astype(weights.dtype)
-    if n is None:
-        n, unit = xp.where(frequencies, total, kish), xp.where(frequencies, 1.0, kish / total)
-    else:
-        n = xp.asarray(n, weights.dtype)
-        unit = n / total
-    sound = (n >= _REACHED) & (n < np.inf)
-    return Count(xp.where(sound, n, np.nan), xp.where(sound, unit, np.nan)), total, n_rows
-
-
-_counted_on_device = jax.jit(functools.partial(_counted, xp=jnp))
-
-
 def _asked(
     mixture: Mixture | Fitted,
     x: Any,
@@ -247,7 +174,7 @@ def _asked(
     mixture, data = as_data(mixture, x, sample_weight, needs)
     if is_data(x) and not hasattr(x, "weights"):
         columns = data.columns()
-        weights = jnp.where(columns.mass >= _REACHED * columns.count, columns.mass, jnp.nan)[None]
+        weights = jnp.where(columns.mass >= REACHED * columns.count, columns.mass, jnp.nan)[None]
     elif isinstance(sample_weight, jax.Array) or is_data(x):
         weights = data.weights
     elif sample_weight is None:

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from jaxgmm.data.conversion import as_data, unpacked
 from jaxgmm.fitting.candidates import Candidate, Selection
-from jaxgmm.fitting.criteria import Count, check_criterion, classification_entropy, count_of, n_parameters
+from jaxgmm.fitting.counts import Count, count_of
+from jaxgmm.fitting.criteria import check_criterion, classification_entropy, n_parameters
 from jaxgmm.fitting.fit import fit_task
 from jaxgmm.fitting.results import FAILED, FitResult, Status
 from jaxgmm.fitting.tasks import Options, task_of

@@ -18,7 +18,7 @@ from jaxgmm.fitting.loop import climb_from
 from jaxgmm.fitting.results import Status
 from jaxgmm.host.arrays import is_traced
 from jaxgmm.host.checks import as_count, as_key, as_tolerance, check_climber, keyed
-from jaxgmm.inference.information import Parameters, as_scored_rows, parameters
+from jaxgmm.inference.information import Parameters, as_scored_rows, parameters, rows_per_weight
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Prior
@@ -75,8 +75,9 @@ def bootstrap(
     """Refits of a mixture to n bootstrap samples of its data, and the standard errors from them.
 
     "resampled" counts row i Poisson(wᵢ) times, the bootstrap for a random number of rows: integer weights give the same
-    as repeated rows, and no rows are copied. "parametric" draws N rows from the
-    mixture. Refits start at the mixture itself and run in vmapped batches.
+    as repeated rows, and no rows are copied. Weights whose sum is below the number of rows of positive weight cannot be
+    counts; for this they are scaled to Kish's effective number of rows, (Σw)² / Σw², as `bic` counts, with a warning.
+    "parametric" draws N rows from the mixture. Refits start at the mixture itself and run in vmapped batches.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
@@ -118,7 +119,8 @@ def bootstrap(
     if kind == "parametric":
         _check_unweighted(x, sample_weight)
     dtype = mixture.means.dtype
-    return _bootstrap(key, mixture, rows, settle(prior, dtype), algorithm, jnp.asarray(tol, dtype), n, kind, max_iter)
+    tol, unit = jnp.asarray(tol, dtype), rows_per_weight(x, sample_weight, "bootstrap takes", dtype)
+    return _bootstrap(key, mixture, rows, settle(prior, dtype), algorithm, tol, unit, n, kind, max_iter)
 
 
 def _check_unweighted(x: Any, sample_weight: ArrayLike | None) -> None:
@@ -128,7 +130,7 @@ def _check_unweighted(x: Any, sample_weight: ArrayLike | None) -> None:
         raise ValueError(f"{given} for a parametric bootstrap, whose rows are drawn from the mixture")
 
 
-@functools.partial(jax.jit, static_argnums=(6, 7, 8))
+@functools.partial(jax.jit, static_argnums=(7, 8, 9))
 def _bootstrap(
     key: Array,
     mixture: Mixture,
@@ -136,6 +138,7 @@ def _bootstrap(
     prior: Prior | None,
     algorithm: Algorithm,
     tol: Array,
+    unit: Array,
     n: int,
     kind: str,
     max_iter: int,
@@ -145,8 +148,9 @@ def _bootstrap(
             # Weights that could not be refused, since they were traced, spoil the refits.
             plain = jnp.where(data.weights == 1, data.weights, jnp.nan)
             return Rows(sample(key, mixture, data.x.shape[0])[0], plain)
-        # A weight of 0 stays, and so does one of NaN.
-        return Rows(data.x, jnp.where(data.weights > 0, _counts(key, data.weights), data.weights))
+        # A weight of 0 stays, and so does one of NaN. The prior was weighed against weights in their own unit.
+        drawn = _counts(key, unit * data.weights) / unit
+        return Rows(data.x, jnp.where(data.weights > 0, drawn, data.weights))
 
     def refit(key: Array) -> tuple[Mixture, Array]:
         result = climb_from(algorithm, mixture, drawn(key), prior, tol, max_iter)

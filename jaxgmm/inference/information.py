@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.centring import about, centre_of, in_place, is_lost
 from jaxgmm.data.conversion import as_weighted_data
 from jaxgmm.data.kernels import whitened
-from jaxgmm.data.protocol import PLAIN
+from jaxgmm.data.protocol import PLAIN, is_data
 from jaxgmm.data.rows import Rows
+from jaxgmm.fitting.counts import count_of
+from jaxgmm.host.arrays import as_numbers
 from jaxgmm.host.checks import check_prior
 from jaxgmm.inference.neighbourhood import Neighbourhood
 from jaxgmm.model.fitted import Fitted
@@ -59,6 +61,22 @@ def as_scored_rows(
     """
     check_prior(prior)
     return as_weighted_data(mixture, x, sample_weight, needs=PLAIN)
+
+
+def rows_per_weight(x: Any, sample_weight: ArrayLike | None, asked: str, dtype: Any) -> Array:
+    """The number of rows that a unit of weight counts as, (): 1 for frequencies, else as `bic` counts, with a warning.
+
+    Args:
+        x: rows as an array, a table or `Rows`, with their weights.
+        sample_weight: weights of rows.
+        asked: what is asked for, and its verb, for the warning.
+        dtype: of the result.
+    """
+    weights = x.weights if is_data(x) else sample_weight
+    if weights is None:
+        return jnp.ones((), dtype)
+    remedy = "pass weights that sum to the number of rows that they stand for"
+    return jnp.asarray(count_of(as_numbers(weights, "sample_weight"), asked=asked, remedy=remedy).unit, dtype)
 
 
 def parameters(mixture: Mixture) -> Parameters:

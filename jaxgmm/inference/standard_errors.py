@@ -11,7 +11,14 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.rows import Rows
-from jaxgmm.inference.information import Parameters, as_scored_rows, inverse_factor, score_scatter, sensitivities
+from jaxgmm.inference.information import (
+    Parameters,
+    as_scored_rows,
+    inverse_factor,
+    rows_per_weight,
+    score_scatter,
+    sensitivities,
+)
 from jaxgmm.inference.solution import place_of
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
@@ -35,7 +42,9 @@ def standard_errors(
     come from such a mixture. The delta method carries it from unconstrained coordinates to weights, means and
     covariances. H is exact, from one pass over the data, and holds P² numbers for P free parameters.
 
-    Weights count as repeated rows. Where they are not counts, pass `sample_weight / sample_weight.mean()`.
+    Weights count as repeated rows, as long as their sum reaches the number of rows of positive weight. Below that they
+    cannot be counts, and the errors are those of Kish's effective number of rows, (Σw)² / Σw², as `bic` counts, with a
+    warning that says so; for errors of all N rows pass `sample_weight / sample_weight.mean()`.
 
     Args:
         mixture: a fitted mixture; it has to be the optimum, so fit it with a small `tol`.
@@ -64,11 +73,12 @@ def standard_errors(
         True
     """
     mixture, rows = as_scored_rows(mixture, x, sample_weight, prior)
-    return _standard_errors(mixture, rows, settle(prior, mixture.means.dtype), bool(sandwich))
+    unit = rows_per_weight(x, sample_weight, "standard_errors takes", mixture.means.dtype)
+    return _standard_errors(mixture, rows, settle(prior, mixture.means.dtype), unit, bool(sandwich))
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _standard_errors(mixture: Mixture, data: Rows, prior: Prior | None, sandwich: bool) -> Parameters:
+@functools.partial(jax.jit, static_argnums=4)
+def _standard_errors(mixture: Mixture, data: Rows, prior: Prior | None, unit: Array, sandwich: bool) -> Parameters:
     around = place_of(mixture, data, prior)
     inverse = inverse_factor(around, data)
     root = inverse
@@ -84,7 +94,8 @@ def _standard_errors(mixture: Mixture, data: Rows, prior: Prior | None, sandwich
         moving = variance != 0
         return jnp.where(moving, jnp.sqrt(jnp.where(moving, variance, 1.0)), 0.0)
 
-    errors = jax.tree.map(deviation, sensitivities(around))
+    # The prior was weighed against Σw in the fit, so that it is the whole objective that counts for other rows.
+    errors = jax.tree.map(lambda slopes: deviation(slopes) / jnp.sqrt(unit), sensitivities(around))
     own = mixture.covs.count == mixture.n_components
     return Parameters(
         weights=errors.weights,

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxgmm.numerics.linalg import HIGHEST, varying_as
+from jaxgmm.numerics.stacks import stackable
 
 _MOST_AT_ONCE = 1 << 16
 """The most work in one call of LAPACK: matrices, times the cube of their rows (at least 8). Up to release 0.11.0 jaxlib
@@ -38,7 +39,7 @@ def in_turn(function: Callable[[Array], Array], cost: int = 1) -> Callable[[Arra
         cost: work for a matrix, in n³ products.
     """
 
-    @jax.custom_batching.custom_vmap
+    @stackable
     def whole(matrices: Array) -> Array:
         *lead, _, n_rows = matrices.shape
         few = max(1, _MOST_AT_ONCE // (cost * max(n_rows, 8) ** 3))

@@ -14,6 +14,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from jaxgmm.numerics.stacks import stackable
+
 
 def unit(dtype: DTypeLike) -> float:
     """The number ε, so small that it is negligible, and so large that usual derivatives times ε do not underflow."""
@@ -33,7 +35,7 @@ def any_absent(log_weights: Array) -> Array:
     return _count_absent(lax.stop_gradient(log_weights)) > 0
 
 
-@jax.custom_batching.custom_vmap
+@stackable
 def _count_absent(log_weights: Array) -> Array:
     return jnp.sum((log_weights == -jnp.inf).astype(log_weights.dtype))
 

@@ -52,6 +52,17 @@ def test_the_gradient_vanishes_at_the_optimum_of_em(family, data, prior, request
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("n_rows, n_features", [(500, 20), (20_000, 7)], ids=["many columns", "many rows"])
+def test_restarts_that_search_along_a_line(n_rows, n_features):
+    """They ended in an AssertionError from 16 columns on, and wherever rows are many."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(n_rows, n_features)) + 3 * rng.integers(0, 2, (n_rows, 1))).astype(np.float32)
+    fitted = jaxgmm.fit(jax.random.key(0), x, 2, algorithm=Gradient(LBFGS), n_init=2, max_iter=12)
+    by_em = jaxgmm.fit(jax.random.key(0), x, 2, n_init=2)
+    assert abs(float(fitted.log_likelihood - by_em.log_likelihood)) < 1e-3 * n_rows
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("optimizer", [LBFGS, ADAM], ids=["lbfgs", "adam"])
 def test_restarts_in_one_compiled_call(optimizer, blobs, dtype):
     x = blobs[0].astype(dtype)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -143,6 +144,18 @@ def test_the_face_shows_no_rooms_of_the_inside():
     pyproject = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
     assert pyproject["tool"]["hatch"]["version"]["path"] == "jaxgmm/_version.py"
     assert "version" not in pyproject["project"] and re.fullmatch(r"\d+\.\d+\.\d+", jaxgmm.__version__)
+
+
+def test_listing_names_imports_no_other_library():
+    """`dir` and names that there are not import nothing; `hasattr` of a door uses it, and imports its library alone."""
+    libraries = sorted({library for library, _ in DOORS.values()} - {"sklearn"})
+    code = (
+        "import sys, jaxgmm; "
+        f"held = lambda: [name for name in {[*libraries, 'sklearn']} if name in sys.modules]; "
+        "assert 'tfp' in dir(jaxgmm) and not hasattr(jaxgmm, 'tpf') and held() == [], held(); "
+        f"assert hasattr(jaxgmm, 'sklearn') and not set(held()) & set({libraries}), held()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_doors_to_other_libraries_import_themselves(monkeypatch):

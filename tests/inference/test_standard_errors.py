@@ -95,6 +95,42 @@ def test_integer_weights_equal_repeated_rows():
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.needs_x64
+@pytest.mark.parametrize("sandwich", [False, True], ids=["information", "sandwich"])
+@pytest.mark.parametrize("prior", [None, Ridge(1e-2)], ids=["flat", "ridge"])
+def test_weights_that_are_no_counts_are_those_of_as_many_rows_as_bic_counts(prior, sandwich):
+    refit, x, weights = fitted("full", prior=prior)
+    mixture = refit(np.ones(len(x)))
+    plain = jaxgmm.standard_errors(mixture, x, prior=prior, sandwich=sandwich)
+    with pytest.warns(UserWarning, match="sums to 1 over 150 rows.*standard_errors takes the data as 150 rows, Kish"):
+        shared = jaxgmm.standard_errors(mixture, x, np.full(len(x), 1 / len(x)), prior=prior, sandwich=sandwich)
+    for one, other in zip(shared, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    # Of uneven ones 150 rows weigh as 130 do: 130 / 150 of the information, at any sum below 150.
+    mixture, kish = refit(weights), weights.sum() ** 2 / (weights**2).sum()
+    assert 125 < kish < 135
+    counted = jaxgmm.standard_errors(mixture, x, weights / weights.mean(), prior=prior, sandwich=sandwich)
+    for total in (1.0, 140.0):
+        few = weights / weights.sum() * total
+        with pytest.warns(UserWarning, match="Kish"):
+            found = jaxgmm.standard_errors(mixture, jaxgmm.Rows(x, few), prior=prior, sandwich=sandwich)
+        for one, other in zip(found, counted, strict=True):
+            np.testing.assert_allclose(one, other * np.sqrt(150 / kish), rtol=1e-9, atol=1e-12)
+    traced = jax.jit(lambda w: jaxgmm.standard_errors(mixture, x, w, prior=prior, sandwich=sandwich))(few)
+    np.testing.assert_allclose(traced.means, found.means, rtol=1e-9)
+
+
+@pytest.mark.parametrize("prior", [None, Ridge(1e-2)], ids=["flat", "ridge"])
+def test_the_bootstrap_scales_weights_that_are_no_counts(prior, dtype):
+    mixture, x, _ = cases.drawn_rows("diag", n_rows=150, n_components=2, n_features=2, dtype=dtype)
+    plain = jaxgmm.bootstrap(KEY, mixture, x, 6, prior=prior, max_iter=20)
+    with pytest.warns(UserWarning, match="bootstrap takes the data as 150 rows, Kish"):
+        shared = jaxgmm.bootstrap(KEY, mixture, x, 6, sample_weight=np.full(150, 1 / 150), prior=prior, max_iter=20)
+    assert (np.asarray(shared.status) <= Status.MAX_ITER).all()
+    np.testing.assert_allclose(shared.mixtures.means, plain.mixtures.means, rtol=1e-3)
+    np.testing.assert_allclose(shared.standard_errors.means, plain.standard_errors.means, rtol=1e-2)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.needs_x64
 @pytest.mark.parametrize("prior", [None, Ridge(1e-2)], ids=["flat", "ridge"])

@@ -143,10 +143,11 @@ class Gradient:
 
 def minus_objective(problem: Problem, family: Family) -> Callable[[Params], Array]:
     """Minus the objective per unit weight, as a function of unconstrained coordinates in scaled columns."""
-    units = units_of(problem.columns, family)
+    units, dtype = units_of(problem.columns, family), problem.columns.mean.dtype
 
     def loss(params: Params) -> Array:
-        mixture = units.restore(constrain(params))
+        # Where x64 is on, Optax's line search looks at float32 parameters in float64.
+        mixture = units.restore(constrain(jax.tree.map(lambda leaf: leaf.astype(dtype), params)))
         objective = data_log_likelihood(mixture, problem.data) + problem.penalty.log_prob(mixture)
         return -objective / problem.columns.mass
 
