@@ -20,6 +20,7 @@ from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.numerics.programs import program
 from jaxgmm.probability.likelihood import log_likelihood
 
 CRITERIA = ("bic", "aic", "icl")
@@ -156,7 +157,7 @@ def icl(
     return deviance + mixture.n_parameters * jnp.log(n) + unit * over(data, classification_entropy)(mixture, data)
 
 
-@jax.jit
+@program()
 def classification_entropy(mixture: Mixture, data: RowWise) -> Array:
     """The classification entropy −2 Σ wᵢ log maxₖ rᵢₖ, (): 0 where every row belongs clearly to one component."""
     certainty = jnp.max(data.log_responsibilities(mixture), axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +24,7 @@ from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.forward import forward_only
 from jaxgmm.numerics.linalg import finite, varying_as
+from jaxgmm.numerics.programs import program
 
 
 class Climb(NamedTuple):
@@ -106,7 +106,7 @@ def run(
     return result._replace(feature_names=names)
 
 
-@functools.partial(jax.jit, static_argnums=5)
+@program(static_argnums=(5,), loops=True)
 def climb_from(
     algorithm: Algorithm, mixture: Mixture, data: Data, prior: Prior | None, tol: Array, max_iter: int
 ) -> FitResult:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -31,6 +28,7 @@ from jaxgmm.model.moments import Moments, Statistic, columns_of, convert, gather
 from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.model.slots import choose_covariances
+from jaxgmm.numerics.programs import program
 
 
 def m_step(
@@ -82,7 +80,7 @@ def m_step(
     return mixture
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@program(static_argnums=(1,))
 def _m_step(moments: Moments, family: Family, prior: Prior | None, previous: Mixture | None) -> tuple[Mixture, Faults]:
     columns = columns_of(moments)
     return unless_singular(maximise(moments, family, columns, prepare(prior, columns), previous), columns)
@@ -165,7 +163,7 @@ def from_responsibilities(
     return mixture
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@program(static_argnums=(2,))
 def _labelled(data: Rows, resp: Array, family: Family, prior: Prior | None) -> tuple[Mixture, Faults]:
     columns = data.columns()
     moments = labelled_moments(data, resp, columns.mean, family.statistic)

@@ -26,6 +26,7 @@ from jaxgmm.model.moments import Moments
 from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.numerics.linalg import conjugate_gradients
+from jaxgmm.numerics.programs import program
 from jaxgmm.probability.likelihood import expected_log_likelihood
 
 
@@ -85,7 +86,7 @@ def solution(
     return _solution(algorithm, mixture, data, settle(prior, dtype), jnp.asarray(tol, dtype), max_iter)
 
 
-@functools.partial(jax.jit, static_argnums=5)
+@program(static_argnums=(5,), loops=True)
 def _solution(
     algorithm: Algorithm, mixture: Mixture, data: Data, prior: Prior | None, tol: Array, max_iter: int
 ) -> Mixture:

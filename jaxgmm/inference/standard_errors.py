@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import settle
 from jaxgmm.numerics.linalg import product
+from jaxgmm.numerics.programs import program
 
 
 def standard_errors(
@@ -77,7 +77,7 @@ def standard_errors(
     return _standard_errors(mixture, rows, settle(prior, mixture.means.dtype), unit, bool(sandwich))
 
 
-@functools.partial(jax.jit, static_argnums=4)
+@program(static_argnums=(4,))
 def _standard_errors(mixture: Mixture, data: Rows, prior: Prior | None, unit: Array, sandwich: bool) -> Parameters:
     around = place_of(mixture, data, prior)
     inverse = inverse_factor(around, data)

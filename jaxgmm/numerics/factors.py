@@ -4,7 +4,6 @@ Large matrices are handled in blocks, since LAPACK would start threads of its ow
 time, since jaxlib would share them out over threads that may wait for each other.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,12 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxgmm.numerics.linalg import HIGHEST, varying_as
-from jaxgmm.numerics.stacks import stackable
-
-_MOST_AT_ONCE = 1 << 16
-"""The most work in one call of LAPACK: matrices, times the cube of their rows (at least 8). Up to release 0.11.0 jaxlib
-shares larger calls out over the pool of threads in which the caller itself waits: as many such calls at once as there
-are threads, two on many machines, wait for ever. A call with one matrix is never shared out."""
+from jaxgmm.numerics.stacks import in_turn
 
 _FEWEST_CHOLESKY_BLOCKS, _BLOCK = 96, 32
 """Rows from which Cholesky factors are computed in blocks, and the rows of a block. Measured on two busy
@@ -27,36 +21,6 @@ cores: three matrices of 200 rows took LAPACK's threads 290 ms, and blocks 1.6; 
 
 def _matmul(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=HIGHEST)
-
-
-def in_turn(function: Callable[[Array], Array], cost: int = 1) -> Callable[[Array], Array]:
-    """The function of a stack of matrices (..., n, n), evaluated a few matrices at a time on a CPU.
-
-    Axes that `vmap` maps over count as part of the stack. There is no derivative in reverse mode.
-
-    Args:
-        function: from (..., n, n) to (..., ·), by LAPACK, each matrix by itself.
-        cost: work for a matrix, in n³ products.
-    """
-
-    @stackable
-    def whole(matrices: Array) -> Array:
-        *lead, _, n_rows = matrices.shape
-        few = max(1, _MOST_AT_ONCE // (cost * max(n_rows, 8) ** 3))
-        if np.prod(lead, dtype=int) <= few:
-            return function(matrices)
-
-        def by_turns(matrices: Array) -> Array:
-            results = lax.map(function, matrices.reshape(-1, n_rows, n_rows), batch_size=few)
-            return results.reshape(*lead, *results.shape[1:])
-
-        return lax.platform_dependent(matrices, cpu=by_turns, default=function)
-
-    @whole.def_vmap
-    def batched(size: int, is_batched: list[bool], matrices: Array) -> tuple[Array, bool]:
-        return whole(matrices), True
-
-    return whole
 
 
 def _cholesky(matrices: Array) -> Array:

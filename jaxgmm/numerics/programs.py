@@ -1,4 +1,4 @@
-"""Programs that are called from the host alone, and compiled by its choice: to run fast, or to be ready soon."""
+"""Programs that are compiled by the host's choice: to run fast, or to be ready soon."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.core import Tracer
 
 _SOON = {"xla_backend_optimization_level": 2, "xla_cpu_parallel_codegen_split_count": 1}
 """Options of XLA's compiler for CPUs with which a program is ready in half the CPU time, and runs up to twice as
@@ -60,6 +62,55 @@ class HostProgram:
     def n_programs(self) -> int:
         """Number of programs that are held."""
         return sum(made._cache_size() for made in (self.fast, self._soon) if made is not None)
+
+
+_LITTLE = 1 << 12
+"""The most numbers that a program is given and returns for it to be compiled to be ready soon: what follows takes a
+millisecond, or some seconds where it loops, and compiling takes as long, or one to two seconds less."""
+
+
+class Program(HostProgram):
+    """A jitted function that anybody may call: where the host does with little data, it is compiled to be ready soon.
+
+    Under a trace, and with more data, it is what `jax.jit` makes of it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static_argnums: tuple[int, ...] = (),
+        loops: bool = False,
+        size: Callable[..., int] | None = None,
+    ):
+        """Compile nothing yet.
+
+        Args:
+            function: the function.
+            static_argnums: places of its static arguments.
+            loops: whether it runs for long enough, even with little data, that optimisation pays.
+            size: of all arguments, how many numbers count beside those of the arrays among them; None is 0.
+        """
+        super().__init__(function, static_argnums, loops)
+        self._size = (lambda *_: 0) if size is None else size
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value."""
+        leaves = jax.tree.leaves(args)
+        n_numbers = sum(getattr(leaf, "size", 1) for leaf in leaves) + self._size(*args)
+        if n_numbers > _LITTLE or jax.default_backend() != "cpu" or any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self.fast(*args)
+        # The compiler's options are for programs that no other contains, and nothing given need be traced in one.
+        return self.fast(*args) if isinstance(jax.device_put(_PROBE), Tracer) else super().__call__(*args)
+
+
+_PROBE = np.int32(0)
+
+
+def program(
+    static_argnums: tuple[int, ...] = (), loops: bool = False, size: Callable[..., int] | None = None
+) -> Callable[[Callable[..., Any]], Program]:
+    """A decorator that makes a `Program` of a function."""
+    return lambda function: Program(function, static_argnums, loops, size)
 
 
 def _options(loops: bool) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from numpy.typing import ArrayLike
@@ -18,6 +17,7 @@ from jaxgmm.model.general import unrestricted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import lower_factor
 from jaxgmm.numerics.linalg import product
+from jaxgmm.numerics.programs import program
 
 
 def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixture:
@@ -60,7 +60,7 @@ def affine(mixture: Mixture | Fitted, A: ArrayLike, b: ArrayLike = 0.0) -> Mixtu
     return _affine(mixture, A, jnp.broadcast_to(b, (n_out,)))
 
 
-@jax.jit
+@program()
 def _affine(mixture: Mixture, A: Array, b: Array) -> Mixture:
     n_features, shift = mixture.n_features, b[None, :]
     if A.ndim == 2:
@@ -113,7 +113,7 @@ def total_moments(mixture: Mixture | Fitted) -> tuple[Array, Array]:
     return _total_moments(mixture)
 
 
-@jax.jit
+@program()
 def _total_moments(mixture: Mixture) -> tuple[Array, Array]:
     weights = mixture.weights
     mean = jnp.sum(weights[:, None] * mixture.means, axis=0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -14,6 +12,7 @@ from jaxgmm.data.protocol import RowWise, is_data, over
 from jaxgmm.data.rows import as_rows
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.numerics.programs import program
 from jaxgmm.numerics.zero_weights import weight
 
 
@@ -42,7 +41,7 @@ def log_prob(mixture: Mixture | Fitted, x: Any) -> Array:
     return _log_prob(mixture, points)
 
 
-@jax.jit
+@program()
 def _log_prob(mixture: Mixture, x: Array) -> Array:
     return as_rows(x.reshape(-1, x.shape[-1])).log_prob(mixture).reshape(x.shape[:-1])
 
@@ -53,7 +52,7 @@ def _of_rows(mixture: Mixture | Fitted, x: Any, member: str) -> Array:
     return over(data, _member)(mixture, data, member)
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@program(static_argnums=(2,))
 def _member(mixture: Mixture, data: RowWise, member: str) -> Array:
     return getattr(data, member)(mixture)
 
@@ -153,7 +152,7 @@ def responsibilities(mixture: Mixture | Fitted, x: Any) -> Array:
     return over(data, _responsibilities)(mixture, data)
 
 
-@jax.jit
+@program()
 def _responsibilities(mixture: Mixture, data: RowWise) -> Array:
     logs = data.log_responsibilities(mixture)
     is_absent = (mixture.log_weights == -jnp.inf)[None, :]
@@ -184,7 +183,7 @@ def predict(mixture: Mixture | Fitted, x: Any) -> Array:
     return over(data, _predict)(mixture, data)
 
 
-@jax.jit
+@program()
 def _predict(mixture: Mixture, data: RowWise) -> Array:
     log_responsibilities = data.log_responsibilities(mixture)
     unknown = jnp.any(jnp.isnan(log_responsibilities), axis=-1)
@@ -220,7 +219,7 @@ def uncertainty(mixture: Mixture | Fitted, x: Any) -> Array:
     return over(data, _uncertainty)(mixture, data)
 
 
-@jax.jit
+@program()
 def _uncertainty(mixture: Mixture, data: RowWise) -> Array:
     shares = over(data, _responsibilities)(mixture, data)
     largest = jnp.argmax(shares, axis=-1)[:, None] == jnp.arange(mixture.n_components)[None, :]

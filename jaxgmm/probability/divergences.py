@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
@@ -14,6 +12,7 @@ from jaxgmm.host.checks import as_count, as_key, keyed
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.linalg import excess, product
+from jaxgmm.numerics.programs import program
 from jaxgmm.numerics.zero_weights import log_sum
 from jaxgmm.probability.density import log_prob
 from jaxgmm.probability.pairs import as_pair, components, drawn_in, log_inner_products, normalised
@@ -68,7 +67,7 @@ def kl_divergence(key: Array, p: Mixture | Fitted, q: Mixture | Fitted, n: int =
     return _kl_divergence(as_key(key), *as_pair(p, q), as_count(n, "n", least=2))
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@program(static_argnums=(3,), size=lambda key, p, q, n: n * p.n_features)
 def _kl_divergence(key: Array, p: Mixture, q: Mixture, n: int) -> Estimate:
     p, q = normalised(p), normalised(q)
     x, _ = sample(key, lax.stop_gradient(p), n)
@@ -107,7 +106,7 @@ def kl_variational(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     return _kl_variational(*as_pair(p, q))
 
 
-@jax.jit
+@program()
 def _kl_variational(p: Mixture, q: Mixture) -> Array:
     p, q = normalised(p), normalised(q)
     n_own = p.n_components
@@ -143,7 +142,7 @@ def kl_upper_bound(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     return _kl_upper_bound(*as_pair(p, q))
 
 
-@jax.jit
+@program()
 def _kl_upper_bound(p: Mixture, q: Mixture) -> Array:
     p, q = normalised(p), normalised(q)
     a, b = np.indices((p.n_components, q.n_components))
@@ -201,7 +200,7 @@ def l2_divergence(p: Mixture | Fitted, q: Mixture | Fitted) -> Array:
     return _l2_divergence(*as_pair(p, q))
 
 
-@jax.jit
+@program()
 def _l2_divergence(p: Mixture, q: Mixture) -> Array:
     p, q = normalised(p), normalised(q)
     logs = jnp.stack(log_inner_products(p, q)) - 0.5 * p.n_features * float(np.log(2 * np.pi))
@@ -232,7 +231,7 @@ def cauchy_schwarz_divergence(p: Mixture | Fitted, q: Mixture | Fitted) -> Array
     return _cauchy_schwarz_divergence(*as_pair(p, q))
 
 
-@jax.jit
+@program()
 def _cauchy_schwarz_divergence(p: Mixture, q: Mixture) -> Array:
     p, q = normalised(p), normalised(q)
     pp, pq, qq = log_inner_products(p, q)

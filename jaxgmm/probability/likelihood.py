@@ -18,6 +18,7 @@ from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
 from jaxgmm.numerics.linalg import instantiated, zeros_of
+from jaxgmm.numerics.programs import program
 from jaxgmm.numerics.zero_weights import any_absent, unit
 
 
@@ -48,7 +49,7 @@ def log_likelihood(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike |
     return over(data, _log_likelihood)(mixture, data)
 
 
-@jax.jit
+@program()
 def _log_likelihood(mixture: Mixture, data: Data) -> Array:
     value = data_log_likelihood(mixture, data)
     return value if host_driven(data) else value + _of_absent(mixture, data)
@@ -105,7 +106,7 @@ def e_step(mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None = 
     return over(data, _e_step)(mixture, data)
 
 
-@jax.jit
+@program()
 def _e_step(mixture: Mixture, data: Data) -> tuple[Moments, Array]:
     return data.moments(mixture, mixture.family.statistic)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -23,6 +22,7 @@ from jaxgmm.model.fitted import Fitted, as_mixture, check_names, names_in
 from jaxgmm.model.general import unrestricted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import inverse_lower, lower_factor
+from jaxgmm.numerics.programs import program
 
 
 def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
@@ -49,7 +49,7 @@ def marginal(mixture: Mixture | Fitted, dims: Sequence[int]) -> Mixture:
     return _marginal(mixture, tuple(_columns(mixture, dims)))
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@program(static_argnums=(1,))
 def _marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
     kept = list(columns)
     covs = _of_columns(mixture.covs, kept)
@@ -108,7 +108,7 @@ def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike)
     return _condition(mixture, tuple(known), tuple(other), values)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
+@program(static_argnums=(1, 2))
 def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...], values: Array) -> Mixture:
     known, other = list(dims), list(others)
     means = mixture.means

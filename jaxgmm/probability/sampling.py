@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -13,6 +11,7 @@ from jaxgmm.model.covariances.dense import as_dense
 from jaxgmm.model.fitted import Fitted, as_mixture
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.linalg import product
+from jaxgmm.numerics.programs import program
 
 
 @keyed
@@ -41,7 +40,7 @@ def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]
     return _sample(as_key(key), mixture, as_count(n, "n", least=0))
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@program(static_argnums=(2,), size=lambda key, mixture, n: n * mixture.n_features)
 def _sample(key: Array, mixture: Mixture, n: int) -> tuple[Array, Array]:
     key_labels, key_normal = jax.random.split(key)
     labels = jax.random.categorical(key_labels, mixture.log_weights, shape=(n,))

@@ -13,6 +13,7 @@ from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.numerics.factors import nearest_rotation
 from jaxgmm.numerics.linalg import product
+from jaxgmm.numerics.programs import program
 from jaxgmm.probability.pairs import as_pair, components, normalised
 
 _MOST_PATHS = 4
@@ -110,7 +111,7 @@ def wasserstein(p: Mixture | Fitted, q: Mixture | Fitted) -> Transport:
     return _wasserstein(*as_pair(p, q))
 
 
-@jax.jit
+@program(loops=True)
 def _wasserstein(p: Mixture, q: Mixture) -> Transport:
     p, q = normalised(p), normalised(q)
     there = jnp.isfinite(p.log_weights)[:, None] & jnp.isfinite(q.log_weights)[None, :]

@@ -20,6 +20,10 @@ from jaxgmm.model.families.table import family_of
 from jaxgmm.model.fitted import as_mixture, is_fit, names_in
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import to_host
+from jaxgmm.numerics.programs import HostProgram
+
+# One program: each of some twenty small operations would be compiled by itself.
+_inverse = HostProgram(lambda covs: covs.inverse())
 
 _SHARED_TYPES = ("full", "tied", "diag", "spherical")
 
@@ -77,8 +81,8 @@ def mixture_of(weights: np.ndarray, means: np.ndarray, roots: np.ndarray, covari
         )
     with jax.enable_x64(True):
         if family.statistic.products:
-            upper = jnp.asarray(roots, jnp.float64).reshape(-1, means.shape[1], means.shape[1])
-            covs = Dense(Dense(jnp.swapaxes(upper, -1, -2)).inverse())
+            upper = np.asarray(roots, np.float64).reshape(-1, means.shape[1], means.shape[1])
+            covs = Dense(_inverse(Dense(np.swapaxes(upper, -1, -2))))  # pyright: ignore[reportArgumentType]
         else:
             scale: Any = 1 / np.asarray(roots, np.float64).reshape(len(means), -1)
             covs = Diagonal(scale, None if roots.shape == means.shape else means.shape[1])
@@ -91,7 +95,7 @@ def arrays_of(mixture: Mixture) -> dict[str, np.ndarray]:
     """The attributes of scikit-learn's estimator for a mixture, computed in float64 and rounded to its dtype."""
     family, host = mixture.family, to_host(mixture)
     with jax.enable_x64(True):
-        inverse = np.asarray(host.covs.inverse())
+        inverse = np.asarray(_inverse(host.covs))
     if family.statistic.products:
         factors, roots = host.covs.cholesky, np.swapaxes(inverse, -1, -2)
         covariances, precisions = (root @ np.swapaxes(root, -1, -2) for root in (factors, roots))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm.numerics import factors as module
+from jaxgmm.numerics import stacks as module
 from jaxgmm.numerics.factors import cholesky, eigenvalues, inverse_lower, lower_factor, nearest_rotation
 from jaxgmm.numerics.linalg import conjugate_gradients, excess
 from tests import cases

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -32,6 +31,7 @@ from jaxgmm.model.priors.penalty import Penalty, Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.model.slots import choose_covariances
 from jaxgmm.model.units import units_of
+from jaxgmm.numerics.programs import program
 
 METHODS = ("k-means++", "k-means", "random-rows", "random-responsibilities")
 """Names of the starts that are drawn with a key."""
@@ -104,7 +104,7 @@ def as_method(method: Any) -> str:
     return name
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@program(static_argnums=(2, 3, 4), loops=True)
 def _initialize(key: Array, data: Rows, n_components: int, method: str, family: Family, prior: Prior | None) -> Mixture:
     columns = data.columns()
     return start(key, Problem(data, columns, prepare(prior, columns)), n_components, method, family)
@@ -131,7 +131,7 @@ def start(key: Array, problem: Problem, n_components: int, method: str, family: 
     return _about_centres(centres, data, scale, family, columns, penalty)
 
 
-@jax.jit
+@program()
 def placed_anew(key: Array, data: Rows, mixture: Mixture, absent: Array, prior: Prior | None) -> Mixture:
     """The mixture with its `absent` components (K,) placed anew, at centres that k-means++ draws after the others.
 
