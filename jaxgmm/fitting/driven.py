@@ -59,6 +59,7 @@ def climb_driven(
                     told = time.monotonic()
             n_done += 1
     except KeyboardInterrupt:
+        progress.interrupted = True
         if not n_done:
             raise
     fits = [end(climb, columns, problem.penalty, tol) for climb in climbs]

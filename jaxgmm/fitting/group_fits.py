@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ _MOST_ROWS = 30
 """The most groups that a table shows; of the rest the number is given."""
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class GroupFits:
     """The fits of many data sets: a sequence of `FitResult`, in the order of the groups.
 
@@ -64,13 +64,27 @@ class GroupFits:
         """The fits, one after another."""
         return (self[place] for place in range(len(self)))
 
-    def __getitem__(self, group: Any) -> FitResult:
-        """The fit of a group: by its place where `group` is an integer, else by its label.
+    @overload
+    def __getitem__(self, group: slice) -> GroupFits: ...
+
+    @overload
+    def __getitem__(self, group: Any) -> FitResult: ...
+
+    def __getitem__(self, group: Any) -> FitResult | GroupFits:
+        """The fit of a group: by its place where `group` is an integer, else by its label; or some groups, by a slice.
 
         Raises:
+            TypeError: if it is a list or an array.
             IndexError: if there is no such place.
             KeyError: if there is no such label.
         """
+        if isinstance(group, slice):
+            fits = jax.tree.map(lambda leaf: leaf[group], self.fits)
+            return GroupFits(self.labels[group], self.n_rows[group], fits)
+        if isinstance(group, list) or getattr(group, "ndim", 0):
+            raise TypeError("a fit is taken by one place or label, and several by a slice")
+        if isinstance(group, bool | np.bool_):
+            return self.of(group)
         try:
             place = operator.index(group)
         except TypeError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jaxgmm.fitting.fit import fit_task
 from jaxgmm.fitting.group_fits import GroupFits
 from jaxgmm.fitting.restarts import Outcome
 from jaxgmm.fitting.results import FitResult, Status
-from jaxgmm.fitting.tasks import Options, Task, task_of
+from jaxgmm.fitting.tasks import Options, Task, checked, task_of
 from jaxgmm.fitting.turns import climb_in_turns, is_pooled
 from jaxgmm.fitting.verification import fault_of
 from jaxgmm.host.cautions import caution
@@ -73,11 +73,13 @@ def fit_groups(
         max_iter: most iterations of each.
         tol: estimated gain per unit weight, in nats, below which to stop; see `run`.
         progress: whether to show a bar over all groups; see `fit`.
-        callback: is given a `Report` when a group has ended; where it returns True, the fits end as by Ctrl-C.
+        callback: is given a `Report` when a group has ended, and of those that are fitted alone as by `fit`; where it
+            returns True, the fits end as by Ctrl-C.
 
     Returns:
-        The fits, in the order of the list, of the mapping, or of the sorted labels. Groups that collapsed are named in
-        one warning.
+        The fits, in the order of the list, of the mapping, or of the sorted labels; all in float64 where JAX allows it
+        and one of the groups is. Groups that collapsed are named in one warning. A fit that cannot be represented in
+        its dtype is `NONFINITE`, with a warning of what `fit` raises.
 
     Raises:
         TypeError: as by `fit`, or if the groups come in another form.
@@ -96,21 +98,23 @@ def fit_groups(
     start = as_start(init, parts[0].table)
     if not isinstance(start, str | Mixture):
         raise TypeError(f"init must be a name, a Mixture or a fit, from which all start, not {type(init).__name__}")
-    options = Options(covariance_type, algorithm, prior, start, n_init, max_iter, tol)
-    tasks = _tasks(key, parts, n_components, options)
-    results: list[FitResult | None] = [None] * len(parts)
+    options = checked(Options(covariance_type, algorithm, prior, start, n_init, max_iter, tol))
+    tasks, results = _tasks(key, parts, n_components, options), cast(list[FitResult | None], [None] * len(parts))
+    status = np.full(len(parts), Status.INTERRUPTED)
     with Progress(progress, as_callback(callback), len(parts)) as shown:
         try:
             for place, result in _fitted(tasks, [part.label for part in parts], shown):
-                results[place] = result
+                results[place], status[place] = result, Status.NONFINITE if result is None else result.status
+                if result is not None and is_pooled(tasks[place]):
+                    _tell(shown, tasks[place], result)
                 shown.end()
-                if result.status is Status.INTERRUPTED:
+                if shown.interrupted or status[place] == Status.INTERRUPTED:
                     break
         except KeyboardInterrupt:
             if all(result is None for result in results):
                 raise
     labels, n_rows = tuple(part.label for part in parts), np.asarray([len(part.table.rows) for part in parts])
-    fits = GroupFits(labels, n_rows, _stacked(results))
+    fits = GroupFits(labels, n_rows, _stacked(results, status))
     _warn_of_collapses(fits)
     return fits
 
@@ -124,25 +128,31 @@ def _tasks(key: Array, parts: list[Group], n_components: int, options: Options) 
     return tasks
 
 
-def _fitted(tasks: list[Task], labels: list[Any], progress: Progress) -> Iterator[tuple[int, FitResult]]:
-    """The fits of all tasks with their places, as they end: of those that a pool takes first."""
+def _fitted(tasks: list[Task], labels: list[Any], progress: Progress) -> Iterator[tuple[int, FitResult | None]]:
+    """The fits of all tasks with their places, as they end: of those that a pool takes first; None for a failure."""
     pooled = [place for place, task in enumerate(tasks) if is_pooled(task)]
     alone = [place for place, task in enumerate(tasks) if not is_pooled(task)]
     entries = [Entry(tasks[place]) for place in pooled]
     for number in climb_in_turns(entries) if entries else ():
         place, entry, outcome = pooled[number], entries[number], entries[number].outcome()
         if _is_sound(entry, outcome):
-            with named_errors(labels[place]):
-                result = entry.task.result(outcome, entry.penalty.mass)
-            _tell(progress, entry.task, result)
-            yield place, result
+            task, prior_mass = entry.task, entry.penalty.mass
+            yield place, _unless_refused(labels[place], lambda task=task, o=outcome, m=prior_mass: task.result(o, m))
         else:
             alone.append(place)
         entry.forget()
     for place in alone:
-        with named_errors(labels[place]):
-            result = fit_task(tasks[place], progress)
-        yield place, result
+        yield place, _unless_refused(labels[place], lambda task=tasks[place]: fit_task(task, progress))
+
+
+def _unless_refused(label: Any, fitted: Callable[[], FitResult]) -> FitResult | None:
+    """The fit; None, with a warning, where it is refused: the others' are not to be lost."""
+    try:
+        with named_errors(label):
+            return fitted()
+    except ValueError as error:
+        caution(str(error))
+        return None
 
 
 def _is_sound(entry: Entry, outcome: Outcome) -> bool:
@@ -158,16 +168,29 @@ def _tell(progress: Progress, task: Task, result: FitResult) -> None:
     progress.tell(Snapshot(n_iter, task.max_iter, objective, float("nan"), 0, n_restarts))
 
 
-def _stacked(results: list[FitResult | None]) -> FitResult:
-    """The fits as a stack; for those that were interrupted NaN."""
-    there = next(result for result in results if result is not None)
+def _stacked(results: list[FitResult | None], status: np.ndarray) -> FitResult:
+    """The fits as a stack; of those that are missing numbers are NaN, and the status that is given."""
+    there = [result for result in results if result is not None]
+    if not there:
+        raise ValueError("no group could be fitted: see the warnings")
+    longest = max((result.restarts for result in there if result.restarts), key=lambda held: len(held.objective))
 
     def missing(leaf: Any) -> Any:
         leaf = np.asarray(leaf)
         return np.full_like(leaf, np.nan if leaf.dtype.kind == "f" else 0)
 
-    blank = jax.tree.map(missing, there)._replace(status=Status.INTERRUPTED)
-    leaves = [blank if result is None else result for result in results]
+    def whole(result: FitResult | None, status: Any) -> FitResult:
+        blank = jax.tree.map(missing, longest)
+        blank = blank._replace(status=np.full_like(blank.status, status))
+        if result is None or result.restarts is None:
+            gone = jax.tree.map(missing, there[0])
+            return gone._replace(status=np.int32(status), restarts=blank)
+        # Of climbs one after another those to come are missing where the keyboard ended one.
+        n = len(result.restarts.objective)
+        filled = jax.tree.map(lambda held, rest: np.concatenate([held, rest[n:]]), result.restarts, blank)
+        return result._replace(status=np.int32(status), restarts=filled)
+
+    leaves = [whole(result, each) for result, each in zip(results, status, strict=True)]
     return jax.device_put(jax.tree.map(lambda *each: np.stack([np.asarray(leaf) for leaf in each]), *leaves))
 
 

@@ -104,6 +104,7 @@ def climb_all(
         for chosen, until in heats(race, judge, stages, max_iter):
             race.climb(chosen, until, block)
     except KeyboardInterrupt:
+        progress.interrupted = True
         if not race.begun:
             raise
     return Outcome(*judge(), race.unfinished & ~race.given_up, race.given_up)

@@ -104,6 +104,8 @@ def select(
             for k in counts:
 
                 def fit_one(k: int = k, options: Options = options, n_slots: int = n_slots) -> FitResult:
+                    if shown.interrupted:
+                        raise KeyboardInterrupt
                     return fit_task(task_of(key, table, k, weights, options, n_slots), shown)
 
                 candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))

@@ -44,6 +44,18 @@ class Options(NamedTuple):
     tol: float = 1e-6
 
 
+def checked(options: Options) -> Options:
+    """The options with a family for its name, or an error that says which is bad; see `fit`."""
+    check_climber(options.algorithm, options.prior)
+    return options._replace(
+        covariance_type=family_of(options.covariance_type),
+        init=as_method(options.init) if isinstance(options.init, str) else options.init,
+        n_init=as_count(options.n_init, "n_init"),
+        max_iter=as_count(options.max_iter, "max_iter"),
+        tol=as_tolerance(options.tol),
+    )
+
+
 class Task(NamedTuple):
     """A fit that is ready to begin.
 
@@ -105,19 +117,16 @@ def task_of(
         raise TypeError("fit works on the host, but an argument is traced: use `jaxgmm.run` under jit, vmap or jvp")
     check_process()
     warn_of_compiler()
-    check_climber(options.algorithm, options.prior)
-    key, family = as_key(key), family_of(options.covariance_type)
-    n_components, n_init = as_count(n_components, "n_components"), as_count(options.n_init, "n_init")
-    max_iter, tol = as_count(options.max_iter, "max_iter"), as_tolerance(options.tol)
-    init = options.init
+    key, n_components = as_key(key), as_count(n_components, "n_components")
+    family, algorithm, prior, init, n_init, max_iter, tol = checked(options)
+    family = family_of(family)
     taken = intake(x, sample_weight, n_components, family)
-    prior, n_slots = settle(options.prior, taken.dtype), max(n_slots, n_components)
+    prior, n_slots = settle(prior, taken.dtype), max(n_slots, n_components)
     if isinstance(init, str):
-        method = as_method(init)
-        starts = drawn_assignments(key, taken.data, n_components, method, family, n_init, n_slots, taken.dtype)
+        starts = drawn_assignments(key, taken.data, n_components, init, family, n_init, n_slots, taken.dtype)
     else:
         starts = given_start(init, taken, n_components, family, prior, key)
-    return Task(taken, starts, options.algorithm, family, prior, n_components, n_slots, max_iter, tol)
+    return Task(taken, starts, algorithm, family, prior, n_components, n_slots, max_iter, tol)
 
 
 def _in_users_units(

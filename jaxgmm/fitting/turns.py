@@ -34,6 +34,12 @@ _MOST_NUMBERS = 1 << 18
 """The most log-joints, and the most features of rows, that a pass over the pool holds at once: 2 MiB of each. In a
 larger pool more lanes stand empty while the last climbs end."""
 
+_FEWEST_LANES = 4
+"""The fewest restarts of the largest data set that a pool must have room for."""
+
+_MOST_HISTORY = 1 << 20
+"""The most numbers in the histories of all lanes, which are copied where climbs end and others begin."""
+
 
 class _Job(NamedTuple):
     """A restart of an entry that climbs until it has taken so many iterations."""
@@ -47,7 +53,7 @@ def is_pooled(task: Task) -> bool:
     """Whether a pool takes a task: its data set is small enough, and its algorithm climbs by moments alone."""
     data: Any = task.taken.data
     n_numbers = data.x.shape[0] * _width(task.n_components, data.n_features)
-    return climbs_by_moments(task.algorithm) and n_numbers <= _MOST_NUMBERS
+    return climbs_by_moments(task.algorithm) and n_numbers <= _MOST_NUMBERS // _FEWEST_LANES
 
 
 def _width(n_components: int, n_features: int) -> int:
@@ -62,7 +68,8 @@ def _sizes(entries: Sequence[Entry]) -> tuple[int, int]:
     wanted = int(jobs @ sizes)
     most = _MOST_NUMBERS // (SEGMENT_ROWS * _width(entries[0].task.n_components, entries[0].rows.n_features))
     n_segments = max(min(_power(most + 1) // 2, _power(wanted)), _power(int(sizes.max())))
-    return _power(n_segments * int(jobs.sum()) // wanted), n_segments
+    n_lanes = min(n_segments * int(jobs.sum()) // wanted, _MOST_HISTORY // entries[0].task.max_iter)
+    return _power(n_lanes), n_segments
 
 
 def _power(number: int) -> int:
@@ -160,14 +167,15 @@ class _Pool:
         task, (problem, climbs) = self._task, self._posed()
         held = climbs.tree(), self._still, problem
         climbs, still = advance_jobs(task.algorithm, *held, task.tol, _N_STEPS, self._until)
-        fits_and_collapses: Any = ()
         self._still, n_iter = np.array(still), np.asarray(climbs.n_iter)
         waits = ~self._still | (n_iter >= self._until)
         ended = [lane for lane, job in enumerate(self._jobs) if job is not None and waits[lane]]
-        if ended:
-            fits_and_collapses = jax.device_get(end_jobs(climbs, problem.columns, problem.penalty, task.tol))
+        self._climbs, jobs = Lanes(climbs), []
+        if not ended:
+            return jobs
+        fits, collapses = jax.device_get(end_jobs(climbs, problem.columns, problem.penalty, task.tol))
         self._climbs = Lanes(jax.tree.map(np.array, climbs))
-        reached, jobs = Lanes((self._climbs.tree(), *fits_and_collapses)), []
+        reached = Lanes((self._climbs.tree(), fits, collapses))
         penalties = jax.device_get(problem.penalty)
         for lane in ended:
             job = self._jobs[lane]

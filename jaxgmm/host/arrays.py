@@ -37,6 +37,8 @@ class Table(NamedTuple):
 
 def names_of(x: Any) -> Names | None:
     """The names of a table's columns; None for an array, or where one of the names is not text."""
+    if isinstance(x, Table):
+        return x.names
     columns: Any = getattr(x, "column_names", None)  # pyarrow, whose `columns` are the data
     return _as_names(getattr(x, "columns", None) if columns is None else columns)
 

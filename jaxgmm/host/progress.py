@@ -83,7 +83,11 @@ _PATIENCE, _LONG = 3.0, 10.0
 
 
 class Progress:
-    """A context that shows and reports the progress of one fit or several, or does nothing."""
+    """A context that shows and reports the progress of one fit or several, or does nothing.
+
+    Attributes:
+        interrupted: whether a fit was ended from the keyboard or by the callback, and no other is to begin.
+    """
 
     def __init__(self, shown: bool | None, callback: Callback | None = None, n_fits: int = 1):
         """Begin to measure time.
@@ -96,7 +100,7 @@ class Progress:
         """
         self._shown, self._callback, self._n_fits = bool(shown), callback, n_fits
         self._watched, self._climbing_since = shown is None and _is_watched(), np.inf
-        self._n_done, self._fraction, self._last = 0, 0.0, 0.0
+        self._n_done, self._fraction, self._last, self.interrupted = 0, 0.0, 0.0, False
         self._began = self._fit_began = time.monotonic()
         self._bar: Any = None
 

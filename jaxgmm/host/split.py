@@ -37,7 +37,7 @@ def groups_of(groups: Any, by: Any, sample_weight: Any) -> list[Group]:
         TypeError: if they come in another form, or rows hold no real numbers.
         ValueError: if there are none, their columns differ, or labels or weights do not match the rows.
     """
-    if is_traced(groups, by, sample_weight):
+    if is_traced(*(list(each.values()) if isinstance(each, Mapping) else each for each in (groups, by, sample_weight))):
         raise TypeError("fit_groups works on the host, but an argument is traced: use jax.vmap of `jaxgmm.run`")
     parts = _listed(groups, sample_weight) if by is None else _split(groups, by, sample_weight)
     if not parts:
@@ -61,8 +61,9 @@ def named_errors(label: Any) -> Iterator[None]:
     """A context whose errors name the group that they are of."""
     try:
         yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"group {label!r}: {error}") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = next(kind for kind in (TypeError, ValueError, RuntimeError) if isinstance(error, kind))
+        raise kind(f"group {label!r}: {error}") from error
 
 
 def _listed(groups: Any, sample_weight: Any) -> list[Group]:
@@ -70,6 +71,8 @@ def _listed(groups: Any, sample_weight: Any) -> list[Group]:
         named = dict(groups)
     elif names_of(groups) is not None:
         raise TypeError("groups is one table: say which column holds the labels of its groups with by=")
+    elif hasattr(groups, "get_group"):
+        raise TypeError("groups is a table that is grouped already: pass the table, and the column's name as by=")
     elif isinstance(groups, str) or not isinstance(groups, Iterable) or getattr(groups, "ndim", 3) == 2:
         raise TypeError(
             f"groups must be a list or a mapping of arrays or tables, not {type(groups).__name__}: for one array or "
@@ -77,6 +80,8 @@ def _listed(groups: Any, sample_weight: Any) -> list[Group]:
         )
     else:
         named = dict(enumerate(groups))
+    if any(isinstance(rows, tuple) and len(rows) == 2 and names_of(rows[1]) is not None for rows in named.values()):
+        raise TypeError("groups holds pairs of a label and a table: pass dict(groups)")
     weights = _matching(sample_weight, named, isinstance(groups, Mapping))
     parts = []
     for label, rows in named.items():
@@ -88,7 +93,7 @@ def _listed(groups: Any, sample_weight: Any) -> list[Group]:
 def _matching(sample_weight: Any, named: dict[Any, Any], mapped: bool) -> dict[Any, Any]:
     if sample_weight is None:
         return dict.fromkeys(named)
-    if isinstance(sample_weight, Mapping) == mapped:
+    if isinstance(sample_weight, Mapping if mapped else Iterable):
         given = dict(sample_weight) if mapped else dict(enumerate(sample_weight))
         if set(given) == set(named):
             return given
@@ -99,16 +104,11 @@ def _matching(sample_weight: Any, named: dict[Any, Any], mapped: bool) -> dict[A
 def _split(whole: Any, by: Any, sample_weight: Any) -> list[Group]:
     if isinstance(whole, list | tuple | Mapping):
         raise TypeError(f"with by=, groups must be one array or table of all rows, not {type(whole).__name__}")
-    names = names_of(whole)
-    if isinstance(by, str):
-        if names is None or by not in names:
-            found = "x has no names" if names is None else f"the columns are {list(names)}"
-            raise ValueError(f"by names the column {by!r}, but {found}")
-        kept, labels = [name for name in names if name != by], np.asarray(whole[by])
-        whole = whole.select(kept) if hasattr(whole, "column_names") else whole[kept]
-    else:
-        labels = np.asarray(by)
-    table = as_table(whole)
+    if hasattr(whole, "collect") and not hasattr(whole, "__array__"):
+        as_table(whole)
+    if np.ndim(by) == 0:
+        whole, by = _taken_out(whole, by)
+    table, labels = as_table(whole), _labels(by)
     if labels.shape != (len(table.rows),):
         raise ValueError(f"by must name a column, or hold one label for each of {len(table.rows)} rows")
     weights = None if sample_weight is None else np.asarray(as_numbers(sample_weight, "sample_weight"))
@@ -123,16 +123,51 @@ def _split(whole: Any, by: Any, sample_weight: Any) -> list[Group]:
     ]
 
 
+def _taken_out(table: Any, by: Any) -> tuple[Any, Any]:
+    """A table without its column of labels, and that column."""
+    names = list(getattr(table, "column_names", getattr(table, "columns", ())))
+    places = [place for place, name in enumerate(names) if name == by]
+    if len(places) != 1:
+        found = f"the columns are {names}" if names else "x has no names"
+        raise ValueError(f"by names the column {by!r}, of which there must be one, but {found}")
+    kept = [place for place in range(len(names)) if place != places[0]]
+    if hasattr(table, "iloc"):  # whose columns may have equal names
+        return table.iloc[:, kept], table.iloc[:, places[0]]
+    kept = [names[place] for place in kept]
+    return table.select(kept) if hasattr(table, "column_names") else table[kept], table[by]
+
+
+def _labels(by: Any) -> np.ndarray:
+    """The labels of the rows; those of a list keep their types, and masked ones are None."""
+    if isinstance(by, list | tuple):
+        labels = np.empty(len(by), object)
+        labels[:] = by
+        return labels
+    labels = np.asarray(by)
+    if isinstance(by, np.ma.MaskedArray):
+        labels = labels.astype(object)
+        labels[np.ma.getmaskarray(by)] = None
+    return labels
+
+
 def _distinct(labels: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """The distinct labels, in their order, and the place of each row's among them."""
-    missing = np.asarray([label is None or label != label for label in labels.tolist()])
-    if missing.any():
-        raise ValueError(f"by holds no label in row {int(np.argmax(missing))}: drop such rows, or label them")
+    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
+    if missing:
+        raise ValueError(f"by holds no label in row {missing[0]}: drop such rows, or label them")
     try:
         distinct, places = np.unique(labels, return_inverse=True)
     except TypeError:
         raise TypeError("by holds labels that cannot be sorted: make them of one type") from None
-    return distinct.tolist(), places
+    # As Python's own, but for times, of which these would be numbers.
+    return list(distinct) if distinct.dtype.kind in "mM" else distinct.tolist(), places
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA
+        return True
 
 
 def _columns(table: Table) -> str:

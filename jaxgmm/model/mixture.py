@@ -84,11 +84,11 @@ class Mixture:
         return self._every_component(self.covs.precision())
 
     def __getitem__(self, place: Any) -> Mixture:
-        """A mixture of a stack by its place, or a part of the stack by a slice or an array of places.
+        """A mixture of a stack by its place on the first axis, or a part of the stack by a slice or an array of places.
 
         Raises:
-            TypeError: if this is one mixture, not a stack.
-            IndexError: if there is no such place.
+            TypeError: if this is one mixture, not a stack, or the place is something else.
+            IndexError: if there is no such place, and it is not traced.
 
         Example:
             >>> stacked = jaxgmm.stack([jaxgmm.make_mixture([1.0], [[m]], [[[1.0]]]) for m in (0.0, 4.0)])
@@ -97,8 +97,13 @@ class Mixture:
         """
         if self.means.ndim < 3:
             raise TypeError(f"{self!r} is one mixture, not a stack of them: it has no place {place!r}")
-        if isinstance(place, int | np.integer) and not -self.means.shape[0] <= place < self.means.shape[0]:
-            raise IndexError(f"a stack of {self.means.shape[0]} mixtures has no place {place}")
+        if not isinstance(place, slice):
+            place = np.asarray(place) if isinstance(place, int | list) else place
+            if not np.issubdtype(getattr(place, "dtype", object), np.integer):
+                raise TypeError(f"a place in a stack is an integer, a slice or an array of integers, not {place!r}")
+            length = self.means.shape[0]
+            if not is_traced(place) and np.any((place < -length) | (place >= length)):
+                raise IndexError(f"a stack of {length} mixtures has no place {place}")
         return jax.tree.map(lambda leaf: leaf[place], self)
 
     def _every_component(self, matrices: Array) -> Array:

@@ -12,7 +12,7 @@ import jaxgmm
 from jaxgmm.data.pooled import PooledRows
 from jaxgmm.data.rows import Rows
 from jaxgmm.fitting import groups as module
-from jaxgmm.fitting import halving, turns
+from jaxgmm.fitting import halving, tasks, turns
 from jaxgmm.model.columns import Columns
 from tests import cases
 from tests.cases import FAMILIES, tolerance
@@ -161,15 +161,97 @@ def test_where_it_is_ended_the_groups_that_had_ended_are_returned(rows):
 
     def until_two(report):
         seen.append(report)
-        return len(seen) == 3
+        return len(seen) == 2
 
     fitted = jaxgmm.fit_groups(KEY, rows, 2, callback=until_two, **OPTIONS)
     ended = fitted.status != jaxgmm.Status.INTERRUPTED
-    assert ended.sum() == 2 and seen[-1].n_done == 2 and seen[-1].n_fits == 5
+    assert ended.sum() == 2 and seen[-1].n_done == 1 and seen[-1].n_fits == 5
     assert np.isfinite(np.asarray(fitted.mixture.means)[ended]).all()
     assert np.isnan(np.asarray(fitted.mixture.means)[~ended]).all()
+    assert (np.asarray(fitted.fits.restarts.status)[~ended] == jaxgmm.Status.INTERRUPTED).all()
+
+
+def test_where_a_group_is_fitted_alone_no_other_follows_it(rows, monkeypatch):
+    monkeypatch.setattr(turns, "_MOST_NUMBERS", 1)
+    fitted = jaxgmm.fit_groups(KEY, rows, 2, callback=lambda report: report.n_done == 1, **OPTIONS)
+    assert fitted.status[0] == jaxgmm.Status.CONVERGED
+    assert (fitted.status[2:] == jaxgmm.Status.INTERRUPTED).all()
+
+
+def test_a_fit_that_is_refused_does_not_lose_the_others(rows, monkeypatch):
+    own = tasks.Task.result
+
+    def refused(self, *args):
+        if self.taken.n_given == SIZES[1]:
+            raise ValueError("column 1 of x is too fine")
+        return own(self, *args)
+
+    monkeypatch.setattr(tasks.Task, "result", refused)
+    with pytest.warns(UserWarning, match="group 1: column 1 of x is too fine"):
+        fitted = jaxgmm.fit_groups(KEY, rows[:3], 2, **OPTIONS)
+    assert fitted[0].converged and fitted[2].converged and fitted.status[1] == jaxgmm.Status.NONFINITE
+    assert np.isnan(fitted.mixture.means[1]).all()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="no group could be fitted"):
+        jaxgmm.fit_groups(KEY, rows[1:2], 2, **OPTIONS)
+
+
+def test_long_histories_have_few_lanes(rows):
+    options = [tasks.Options(n_init=3, max_iter=most) for most in (10, 1 << 19)]
+    few, fewer = ([module.Entry(tasks.task_of(KEY, rows[0], 2, None, each))] * 20 for each in options)
+    assert turns._sizes(few)[0] == 64 and turns._sizes(fewer)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            np.array(["2020-01-02", "2020-01-01"], "datetime64[ns]"),
+            np.array(["2020-01-01", "2020-01-02"], "datetime64[ns]"),
+        ),
+        (pd.Categorical(["b", "a"]), ["a", "b"]),
+        ([True, False], [False, True]),
+        ([2, 1.5], [1.5, 2]),
+    ],
+    ids=str,
+)
+def test_labels_keep_their_types(labels, expected):
+    x = np.random.default_rng(0).normal(size=(8, 1))
+    by = [labels[row % 2] for row in range(8)] if isinstance(labels, list) else labels[np.arange(8) % 2]
+    fitted = jaxgmm.fit_groups(KEY, x, 1, by=by, n_init=1)
+    assert list(fitted.labels) == list(expected)
+    assert [type(label) for label in fitted.labels] == [type(label) for label in expected]
+
+
+def test_a_label_is_no_place(rows):
+    x = [[0.0], [1.0], [5.0], [7.0]]
+    fitted = jaxgmm.fit_groups(KEY, {True: x[:2], False: x[2:]}, 1, n_init=1)
+    assert fitted[True].mixture.means == 0.5 and fitted.of(False).mixture.means == 6 and fitted[0].mixture.means == 0.5
+    mixed = jaxgmm.fit_groups(KEY, {"a": x[:2], 1: x[2:], None: x[1:3]}, 1, n_init=1)
+    assert mixed.labels == ("a", 1, None) and mixed[None].mixture.means == 3
+    part = mixed[1:]
+    assert part.labels == (1, None)
+    assert part.mixture.means.shape == (2, 1, 1) and part != mixed and len({part, mixed}) == 2
+    with pytest.raises(TypeError, match="several by a slice"):
+        mixed[[0, 1]]
+
+
+def test_columns_are_those_of_init_and_may_have_equal_names(rows):
+    table = pd.DataFrame(rows[0], columns=["x", "y"])
+    start = jaxgmm.fit(KEY, table[["y", "x"]], 2, **OPTIONS)
+    with pytest.raises(ValueError, match="columns"):
+        jaxgmm.fit_groups(KEY, [table], 2, init=start)
+    twice = pd.DataFrame(np.concatenate([rows[0], rows[0] ** 3], axis=1), columns=["x", "y", "x", "z"])
+    fitted = jaxgmm.fit_groups(KEY, twice.assign(g="only"), 1, by="g", n_init=1)
+    assert fitted.mixture.means.shape == (1, 1, 4)
+
+
+def test_where_nothing_has_ended_an_interrupt_goes_through(rows, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(turns, "end_jobs", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        jaxgmm.fit_groups(KEY, rows, 2, callback=lambda _: True, **OPTIONS)
+        jaxgmm.fit_groups(KEY, rows[:1], 2, **OPTIONS)
 
 
 def test_collapses_are_named_in_one_warning(rows):
@@ -197,7 +279,15 @@ def test_collapses_are_named_in_one_warning(rows):
         (dict(sample_weight=[np.ones(5), np.ones(3)]), ValueError, r"group 1: sample_weight must have shape \(4,\)"),
         (dict(init=np.zeros(4, int)), TypeError, "init must be a name"),
         (dict(by="species"), TypeError, "with by=, groups must be one array"),
-        (dict(groups=np.eye(4), by="species"), ValueError, "by names the column 'species', but x has no names"),
+        (dict(groups=np.eye(4), by="species"), ValueError, "by names the column 'species', .*x has no names"),
+        (dict(groups=pd.DataFrame(np.eye(2)), by=2), ValueError, r"by names the column 2, .*the columns are \[0, 1\]"),
+        (dict(groups=pd.DataFrame({"g": [1, 2]}).groupby("g")), TypeError, "pass the table, and the column's name"),
+        (dict(groups=[("a", pd.DataFrame({"x": [1.0]}))]), TypeError, r"pass dict\(groups\)"),
+        (dict(sample_weight=1.0), ValueError, "a list of 2 arrays"),
+        (dict(n_init=0), ValueError, "^n_init must be"),
+        (dict(covariance_type="fool"), ValueError, "^(?!group)"),
+        (dict(groups=np.eye(4), by=np.ma.array([1, 2, 3, 4], mask=[0, 1, 0, 0])), ValueError, "no label in row 1"),
+        (dict(groups=np.eye(4), by=[1, pd.NA, 3, 4]), ValueError, "no label in row 1"),
         (dict(groups=np.eye(4), by=[0, 1]), ValueError, "one label for each of 4 rows"),
         (dict(groups=np.eye(4), by=[0.0, 1, np.nan, 1]), ValueError, "no label in row 2"),
         (dict(groups=np.eye(4), by=np.array([0, "a", 1, 1], object)), TypeError, "cannot be sorted"),
@@ -266,17 +356,26 @@ def test_mixtures_are_stacked_and_taken_apart(dtype):
     assert jax.vmap(jaxgmm.log_prob, (0, None))(both, x).shape == (2, 3)
     with pytest.raises(IndexError, match="no place 2"):
         both[2]
+    with pytest.raises(IndexError, match="no place"):
+        both[np.array([5])]
+    for place in (True, None, (slice(None), 0), np.bool_(False), "a", 1.0):
+        with pytest.raises(TypeError, match="a place in a stack"):
+            both[place]
+    np.testing.assert_array_equal(jax.jit(lambda i: both[i].means)(1), second.means)
     with pytest.raises(TypeError, match="not a stack"):
         first[0]
     with pytest.raises(ValueError, match="not a stack"):
         jaxgmm.unstack(first)
     with pytest.raises(ValueError, match="empty"):
         jaxgmm.stack([])
+    for wrong in (None, [jaxgmm.GroupFits((), np.zeros(0), results[0])]):
+        with pytest.raises(TypeError, match="must be a"):
+            jaxgmm.stack(wrong)
     with pytest.raises(TypeError, match="one type"):
         jaxgmm.stack([first, results[0]])
     with pytest.raises(TypeError, match=r"mixtures\[0\] must be a Mixture"):
         jaxgmm.stack([1.0])
-    with pytest.raises(ValueError, match="differ"):
+    with pytest.raises(ValueError, match="must be the same"):
         jaxgmm.stack(
             [first, jaxgmm.make_mixture(np.ones(1, dtype), np.eye(2, dtype=dtype)[:1], np.eye(2, dtype=dtype)[None])]
         )
