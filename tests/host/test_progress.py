@@ -67,16 +67,16 @@ def test_a_callback_that_returns_true_ends_the_fit(blobs):
 
 
 def test_an_interrupt_before_a_candidate_has_climbed_leaves_those_before_it(blobs, monkeypatch):
-    fit_in_slots, n_fits = selection.fit_in_slots, 0
+    fit_task, n_fits = selection.fit_task, 0
 
     def interrupted(*arguments):
         nonlocal n_fits
         n_fits += 1
         if n_fits == interrupted.at:
             raise KeyboardInterrupt
-        return fit_in_slots(*arguments)
+        return fit_task(*arguments)
 
-    monkeypatch.setattr(selection, "fit_in_slots", interrupted)
+    monkeypatch.setattr(selection, "fit_task", interrupted)
     interrupted.at = 2
     chosen = jaxgmm.select(KEY, blobs[0], [1, 2, 3], ["diag"], n_init=2)
     assert [c.skipped for c in chosen] == [None, "interrupted", "interrupted"] and n_fits == 2
