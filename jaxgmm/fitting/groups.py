@@ -55,7 +55,7 @@ def fit_groups(
 
     Group i is fitted with the key `jax.random.fold_in(key, i)`, from starts of its own. Data sets of all sizes climb
     side by side in one compiled program, whose lanes pass from a restart that has ended to the next one: as a loop of
-    `fit`, each size would be compiled for. Data sets too large for that (N·K or N·D²/2 above 2^18), and algorithms that
+    `fit`, each size would be compiled for. Data sets too large for that (N·K or N·D²/2 above 2^16), and algorithms that
     do not climb by moments alone, are fitted one after another. Ctrl-C returns the groups whose fits had ended; the
     others are `INTERRUPTED`, and their numbers NaN.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,8 @@ from jaxgmm.model.checks import check_mixtures
 from jaxgmm.model.fitted import as_mixtures, is_fit
 from jaxgmm.model.mixture import Mixture
 
-T = TypeVar("T")
 
-
-def stack(mixtures: Iterable[T]) -> T:
+def stack(mixtures: Iterable[Any]) -> Any:
     """The mixtures, or fits, as one stack, whose arrays have a leading axis; functions take it under `jax.vmap`.
 
     Args:
@@ -57,7 +55,7 @@ def stack(mixtures: Iterable[T]) -> T:
     )
 
 
-def unstack(stacked: T) -> list[T]:
+def unstack(stacked: Any) -> list[Any]:
     """The mixtures, or fits, of a stack, along its first axis.
 
     Raises:

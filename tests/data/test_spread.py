@@ -51,7 +51,7 @@ def on_three_devices(code):
     subprocess.run([sys.executable, "-c", textwrap.dedent(HEAD) + textwrap.dedent(code)], check=True, env=environment)
 
 
-def test_a_pass_has_one_sum_over_devices():
+def test_fits_are_those_of_one_device_and_a_pass_has_one_sum():
     on_three_devices("""
         rows = Rows(jnp.asarray(x), jnp.ones(2000))
         shared = spread.spread_over(rows, jax.devices())
@@ -65,11 +65,7 @@ def test_a_pass_has_one_sum_over_devices():
         lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
         climb = jax.vmap(lambda m, rows: run(EM(), m, rows, max_iter=5), (0, None))
         assert sums(climb, lanes, shared) == (0, 2)
-    """)
 
-
-def test_fits_are_those_of_one_device_where_rows_are_free():
-    on_three_devices("""
         seen = []
         kept = spread.spread_over
         spread.spread_over = lambda *args: seen.append(len(args[1])) or kept(*args)

@@ -107,6 +107,7 @@ def test_what_a_pool_does_not_take_or_spoils_is_fitted_alone(rows, monkeypatch):
         np.testing.assert_allclose(fitted.mixture.means, expected.mixture.means, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_groups_too_tight_for_features_are_fitted_alone(rows):
     expected = jaxgmm.fit_groups(KEY, rows[2:3], 2, **OPTIONS)
     with programs_with({"jaxgmm.data.kernels.quadratic.limit": lambda *_: 0.0}):

@@ -101,7 +101,7 @@ def test_one_program_serves_every_k(blobs, dtype):
 
     x = blobs[0].astype(dtype)
     restarts.start_all.clear_cache()
-    selection = jaxgmm.select(KEY, x, range(1, 7), ["full"], n_init=2)
+    selection = jaxgmm.select(KEY, x, [1, 3, 4], ["full"], n_init=2)
     assert restarts.start_all.n_programs() == 1
     assert selection.best.n_components == 4
     for candidate in selection:
@@ -109,8 +109,8 @@ def test_one_program_serves_every_k(blobs, dtype):
         expected = jaxgmm.log_likelihood(candidate.mixture, x)
         np.testing.assert_allclose(candidate.log_likelihood, expected, rtol=1e-5)
         np.testing.assert_allclose(candidate.bic, jaxgmm.bic(candidate.mixture, x), rtol=1e-5)
-    again = jaxgmm.fit(KEY, x, 3, init=list(selection)[2].mixture)
-    np.testing.assert_allclose(again.objective, list(selection)[2].result.objective, atol=0.05)
+    again = jaxgmm.fit(KEY, x, 3, init=list(selection)[1].mixture)
+    np.testing.assert_allclose(again.objective, list(selection)[1].result.objective, atol=0.05)
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
