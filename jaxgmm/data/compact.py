@@ -13,7 +13,7 @@ from jax import Array, lax
 from jaxgmm.data.kernels import quadratic
 from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import ResidualRows, Rows
-from jaxgmm.data.sums import read_sums, sums_of
+from jaxgmm.data.sums import read_sums, sums_of, unless_distrusted
 from jaxgmm.data.tiers import wide
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
@@ -110,6 +110,5 @@ def _at_once(statistic: Statistic, stack: Mixture, x: Array, weights: Array) -> 
         sums = sums_of(features, quick, columns, mass[None, :], shape, dtype)
         moments, log_likelihood = read_sums(features, quick, sums, shape, n_features, statistic)
         reach = jnp.max(jnp.sum(columns**2, axis=0))
-        trusted = reach * quick.steepness <= quadratic.limit(jnp.float64, dtype)
-        log_likelihood = jnp.where(trusted, log_likelihood, jnp.nan)
+        log_likelihood = unless_distrusted(log_likelihood, reach, quick.steepness, dtype)
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood))

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxgmm.data.kernels import quadratic
 from jaxgmm.data.rows import Rows
-from jaxgmm.data.sums import read_sums, sums_of
+from jaxgmm.data.sums import read_sums, sums_of, unless_distrusted
 from jaxgmm.data.tiers import wide
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.mixture import Mixture
@@ -124,6 +124,5 @@ def _over_pool(
         read = jax.vmap(lambda held, summed: read_sums(features, held, summed, shape, n_features, statistic))
         moments, log_likelihood = jax.tree.map(lambda leaf: leaf[:, 0], read(quick, sums))
         reach = jax.ops.segment_max(jnp.max(jnp.sum(rows**2, axis=1), axis=1), owner, n_sets)
-        trusted = reach * quick.steepness[:, 0] <= quadratic.limit(jnp.float64, dtype)
-        results = moments, jnp.where(trusted, log_likelihood, jnp.nan)
+        results = moments, unless_distrusted(log_likelihood, reach, quick.steepness[:, 0], dtype)
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, dtype), results)

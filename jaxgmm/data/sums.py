@@ -58,6 +58,18 @@ def sums_of(
     return Sums(raw, square, weighted_sum(weights, log_prob))
 
 
+def unless_distrusted(log_likelihood: Array, reach: Array, steepness: Array, dtype: DTypeLike) -> Array:
+    """Log-likelihoods by features in float64; NaN where these are not exact enough for results in a dtype.
+
+    Args:
+        log_likelihood: (...).
+        reach: the largest squares of the rows' distances from the centre, (...) or ().
+        steepness: of the mixtures, (...).
+        dtype: of the results.
+    """
+    return jnp.where(reach * steepness <= quadratic.limit(jnp.float64, dtype), log_likelihood, jnp.nan)
+
+
 def read_sums(
     features: quadratic.Features,
     quick: quadratic.Prepared,

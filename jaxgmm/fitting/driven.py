@@ -17,7 +17,7 @@ from jaxgmm.fitting.loop import Climb, advance, begin, end, going
 from jaxgmm.fitting.problem import Problem, posed
 from jaxgmm.fitting.race import snapshot
 from jaxgmm.fitting.restarts import Outcome
-from jaxgmm.fitting.starts.assigned import Start, mixture_of
+from jaxgmm.fitting.starts.assigned import Start, mixture_of, n_starts
 from jaxgmm.host.progress import Progress
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.priors.penalty import Prior
@@ -31,7 +31,7 @@ def start_driven(
 ) -> tuple[list[Climb], Problem]:
     """A climb at each start, and the problem."""
     problem, climbs = posed(data, prior), []
-    for place in range(len(jax.tree.leaves(starts)[0])):
+    for place in range(n_starts(starts)):
         alone = jax.tree.map(lambda leaf, at=place: jnp.asarray(leaf[at]), starts)
         climbs.append(begin(algorithm, mixture_of(alone, problem, family), problem, max_iter))
     return climbs, problem

@@ -49,6 +49,7 @@ class Entry:
         held = mass, np.count_nonzero(weights), mean, weights @ (x - mean) ** 2 / mass
         return Columns(*(np.asarray(value, self.rows.x.dtype)[None] for value in held))  # pyright: ignore[reportArgumentType]
 
+    @functools.cached_property
     def segments(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows as segments of columns, (n, D, C), and their weights, (n, C)."""
         n_rows, n_features = self.rows.x.shape
@@ -76,8 +77,9 @@ class Entry:
         return fits._replace(history=climbs.history), collapses
 
     def forget(self) -> None:
-        """Let go of where the climbs have come to."""
+        """Let go of where the climbs have come to, and of the segments."""
         self._reached = None
+        self.__dict__.pop("segments", None)
 
     def outcome(self) -> Outcome:
         """The results of all restarts."""

@@ -21,7 +21,7 @@ from jaxgmm.fitting.driven import climb_driven, start_driven
 from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.restarts import Outcome, climb_all, mended, start_all
 from jaxgmm.fitting.results import FitResult, Status
-from jaxgmm.fitting.starts.assigned import Start
+from jaxgmm.fitting.starts.assigned import Start, n_starts
 from jaxgmm.fitting.tasks import Options, Task, task_of
 from jaxgmm.fitting.verification import verified
 from jaxgmm.host.arrays import as_table
@@ -147,7 +147,7 @@ def fit_task(task: Task, progress: Progress) -> FitResult:
             lanes, problem = start_driven(algorithm, starts, data, task.prior, family, max_iter)
             penalty = announced(problem, lanes[0].state.mixture)
             return climb_driven(algorithm, lanes, problem, limit, max_iter, progress), penalty
-        data = spread(data, len(jax.tree.leaves(starts)[0]), task.n_slots, family.statistic.products)
+        data = spread(data, n_starts(starts), task.n_slots, family.statistic.products)
         climbs, part = start_all(algorithm, starts, data, task.prior, family, max_iter)
         problem = with_inputs(part, data)
         n_restarts, penalty = climbs.n_iter.shape[0], announced(problem, climbs.state.mixture)
@@ -158,7 +158,7 @@ def fit_task(task: Task, progress: Progress) -> FitResult:
     def climb_quickly(data: Data, starts: Start) -> tuple[Outcome, Penalty]:
         if not climbs_by_moments(algorithm):
             return climb(data, starts)
-        quick = compacted(data, len(jax.tree.leaves(starts)[0]), task.n_slots, family.statistic.products)
+        quick = compacted(data, n_starts(starts), task.n_slots, family.statistic.products)
         outcome, penalty = climb(quick, starts)
         if quick is data:
             return outcome, penalty

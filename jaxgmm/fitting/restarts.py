@@ -71,8 +71,24 @@ def end_all(
     climbs: Climb, columns: Columns, penalty: Penalty, tol: ArrayLike, n_components: ArrayLike
 ) -> tuple[FitResult, Array]:
     """The fit that each climb has reached, and its `n_collapsed`, (R,)."""
-    fits = jax.vmap(lambda climb: end(climb, columns, penalty, tol, n_components))(climbs)
-    return fits, jax.vmap(lambda mixture: n_collapsed(mixture, columns, penalty, n_components))(fits.mixture)
+    return ended(climbs, columns, penalty, tol, n_components)
+
+
+def ended(
+    climbs: Climb,
+    columns: Columns,
+    penalty: Penalty,
+    tol: ArrayLike,
+    n_components: ArrayLike | None = None,
+    axes: int | None = None,
+) -> tuple[FitResult, Array]:
+    """What `end_all` gives, where columns and penalty are stacked along `axes`, or for None are those of all."""
+
+    def one(climb: Climb, columns: Columns, penalty: Penalty) -> tuple[FitResult, Array]:
+        fitted = end(climb, columns, penalty, tol, n_components)
+        return fitted, n_collapsed(fitted.mixture, columns, penalty, n_components)
+
+    return jax.vmap(one, (0, axes, axes))(climbs, columns, penalty)
 
 
 def climb_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.halving import Stage, pass_work, plan
 from jaxgmm.fitting.restarts import Outcome, choose
 from jaxgmm.fitting.results import FAILED, FitResult, Restarts, Status
-from jaxgmm.fitting.starts.assigned import Start, drawn_assignments
+from jaxgmm.fitting.starts.assigned import Start, drawn_assignments, n_starts
 from jaxgmm.fitting.starts.drawn import as_method
 from jaxgmm.fitting.starts.given import given_start
 from jaxgmm.fitting.verification import warn_of_compiler
@@ -84,7 +84,7 @@ class Task(NamedTuple):
     @property
     def n_restarts(self) -> int:
         """The number of starts R."""
-        return len(jax.tree.leaves(self.starts)[0])
+        return n_starts(self.starts)
 
     def work(self, n_restarts: int, n_components: int) -> int:
         """Multiplications in a pass of so many restarts with so many components; see `pass_work`."""
@@ -118,8 +118,8 @@ def task_of(
     check_process()
     warn_of_compiler()
     key, n_components = as_key(key), as_count(n_components, "n_components")
-    family, algorithm, prior, init, n_init, max_iter, tol = checked(options)
-    family = family_of(family)
+    named, algorithm, prior, init, n_init, max_iter, tol = checked(options)
+    family = cast(Family, named)
     taken = intake(x, sample_weight, n_components, family)
     prior, n_slots = settle(prior, taken.dtype), max(n_slots, n_components)
     if isinstance(init, str):

@@ -14,11 +14,10 @@ from jax.typing import ArrayLike
 
 from jaxgmm.data.pooled import SEGMENT_ROWS, PooledRows
 from jaxgmm.fitting.algorithms.protocol import Algorithm, climbs_by_moments
-from jaxgmm.fitting.collapse import n_collapsed
 from jaxgmm.fitting.entries import Entry, Lanes
-from jaxgmm.fitting.loop import Climb, advance_all, begin, end
+from jaxgmm.fitting.loop import Climb, advance_all, begin
 from jaxgmm.fitting.problem import Problem, posed
-from jaxgmm.fitting.restarts import heats
+from jaxgmm.fitting.restarts import ended, heats
 from jaxgmm.fitting.results import FitResult
 from jaxgmm.fitting.starts.assigned import Start, mixture_of
 from jaxgmm.fitting.tasks import Task
@@ -123,7 +122,7 @@ class _Pool:
         """An empty pool."""
         self._entries, self._task = entries, entries[0].task
         self._jobs: list[_Job | None] = [None] * n_lanes
-        rows, weights = entries[0].segments()
+        rows, weights = entries[0].segments
         self._rows = np.zeros((n_segments, *rows.shape[1:]), rows.dtype)
         self._weights = np.zeros((n_segments, *weights.shape[1:]), weights.dtype)
         self._owner = np.full(n_segments, n_lanes, np.int32)
@@ -150,7 +149,7 @@ class _Pool:
         """Put a job into a free lane."""
         lane, entry = self._jobs.index(None), self._entries[job.entry]
         places = np.flatnonzero(self._owner == len(self._jobs))[: entry.n_segments]
-        self._rows[places], self._weights[places] = entry.segments()
+        self._rows[places], self._weights[places] = entry.segments
         self._owner[places] = lane
         self._known.put(lane, Lanes(entry.known), 0)
         self._jobs[lane], self._still[lane], self._until[lane] = job, True, job.until
@@ -232,9 +231,5 @@ advance_jobs = HostProgram(_advance_jobs, loops=True)
 @HostProgram
 def end_jobs(climbs: Climb, columns: Columns, penalty: Penalty, tol: ArrayLike) -> tuple[FitResult, Array]:
     """The fit that each climb has reached, without its history, and its `n_collapsed`, (S,)."""
-
-    def one(climb: Climb, columns: Columns, penalty: Penalty) -> tuple[FitResult, Array]:
-        fitted = end(climb, columns, penalty, tol)
-        return fitted._replace(history=()), n_collapsed(fitted.mixture, columns, penalty)  # pyright: ignore
-
-    return jax.vmap(one)(climbs, columns, penalty)
+    fits, collapses = ended(climbs, columns, penalty, tol, axes=0)
+    return fits._replace(history=()), collapses  # pyright: ignore[reportArgumentType]

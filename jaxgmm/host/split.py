@@ -115,12 +115,16 @@ def _split(whole: Any, by: Any, sample_weight: Any) -> list[Group]:
     if weights is not None and weights.shape != labels.shape:
         raise ValueError(f"sample_weight must have shape {labels.shape}, one for each row, not {weights.shape}")
     distinct, places = _distinct(labels)
-    order = np.argsort(places, kind="stable")
-    parts = np.split(order, np.searchsorted(places[order], np.arange(1, len(distinct))))
     return [
         Group(label, Table(table.rows[rows], table.names), None if weights is None else weights[rows])
-        for label, rows in zip(distinct, parts, strict=True)
+        for label, rows in zip(distinct, rows_of_each(places, len(distinct)), strict=True)
     ]
+
+
+def rows_of_each(labels: np.ndarray, n_labels: int) -> list[np.ndarray]:
+    """The rows, in their order, with each of the labels 0 to n − 1, from the label of each row, (N,)."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.searchsorted(labels[order], np.arange(1, n_labels)))
 
 
 def _taken_out(table: Any, by: Any) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from jaxgmm.data.rows import Rows
 from jaxgmm.fitting.problem import Problem
 from jaxgmm.fitting.starts.kmeans import LEAST_SPREAD, LLOYD_ITERATIONS, LLOYD_SHIFT, n_candidates
 from jaxgmm.fitting.steps import maximise
+from jaxgmm.host.split import rows_of_each
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
@@ -46,6 +47,11 @@ class Assignment(NamedTuple):
 
 Start: TypeAlias = Assignment | Mixture
 """Where a climb begins."""
+
+
+def n_starts(starts: Start) -> int:
+    """The number R of starts that are stacked along a leading axis."""
+    return len(jax.tree.leaves(starts)[0])
 
 
 def mixture_of(start: Start, problem: Problem, family: Family) -> Mixture:
@@ -135,8 +141,7 @@ class _Sample(NamedTuple):
 
     def moments_of_labels(self, labels: np.ndarray, n_components: int, statistic: Statistic) -> Moments:
         """Moments of rows with a label each, (N,)."""
-        order = np.argsort(labels, kind="stable")
-        parts = np.split(order, np.searchsorted(labels[order], np.arange(1, n_components)))
+        parts = rows_of_each(labels, n_components)
         return self.moments([(part, self.weights[part]) for part in parts], statistic)
 
     def moments_of_shares(self, responsibilities: np.ndarray, statistic: Statistic) -> Moments:
