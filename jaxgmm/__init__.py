@@ -6,6 +6,8 @@ Examples in docstrings assume `import jax`, `import jax.numpy as jnp`, `import n
 from typing import TYPE_CHECKING
 
 from jaxgmm._version import __version__ as __version__
+from jaxgmm.data.incomplete import Incomplete as Incomplete
+from jaxgmm.data.noisy import Noisy as Noisy
 from jaxgmm.data.rows import Rows as Rows
 from jaxgmm.fitting.algorithms.accelerated import Accelerated as Accelerated
 from jaxgmm.fitting.algorithms.em import EM as EM
@@ -98,8 +100,10 @@ __all__ = [
     "FitResult",
     "Gradient",
     "GroupFits",
+    "Incomplete",
     "Mixture",
     "Moments",
+    "Noisy",
     "Parameters",
     "Params",
     "Report",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data import draws
-from jaxgmm.data.protocol import PLAIN, Data, check_no_weights, has, is_data, require
+from jaxgmm.data.protocol import PLAIN, SCORED, Data, check_no_weights, has, is_data, require
 from jaxgmm.data.rows import Rows, as_rows
-from jaxgmm.host.arrays import Names, as_numbers, float_dtype, is_traced, names_of
+from jaxgmm.host.arrays import Names, as_numbers, as_table, float_dtype, is_traced, names_of
 from jaxgmm.host.shapes import as_one_column, check_rows
 from jaxgmm.host.weights import as_weights
 from jaxgmm.model.fitted import Fitted, as_mixture
@@ -46,9 +46,61 @@ def unpacked(x: Any, sample_weight: ArrayLike | None) -> tuple[Any, Any]:
     return x.x, x.weights
 
 
+@functools.singledispatch
+def completed(x: Any, sample_weight: ArrayLike | None, key: Array) -> tuple[Any, Any]:
+    """As `unpacked`; rows with gaps or errors as true rows, drawn given what was seen of them, in their order.
+
+    Raises:
+        TypeError: if x is any other `Data`.
+        ValueError: if x is a `Data` and weights are given beside it.
+    """
+    return unpacked(x, sample_weight)
+
+
+class Weighed(NamedTuple):
+    """What is given to several fits, and its weights on the host.
+
+    Attributes:
+        x: a table or data.
+        sample_weight: weights beside it, or None for data, which hold their own.
+        weights: of the rows, (N,), in float64.
+        n_features: number of columns D.
+    """
+
+    x: Any
+    sample_weight: np.ndarray | None
+    weights: np.ndarray
+    n_features: int
+
+
+@functools.singledispatch
+def weighed(x: Any, sample_weight: ArrayLike | None) -> Weighed:
+    """An array, a table or `Rows` as a table with weights beside it; other data as they are.
+
+    Raises:
+        TypeError: if x or the weights hold no real numbers, or x is data that do not tell their rows.
+        ValueError: if the weights are bad, or given beside data.
+    """
+    x, sample_weight = unpacked(x, sample_weight)
+    table = as_table(x)
+    weights = as_weights(sample_weight, len(table.rows))
+    return Weighed(table, weights, weights, table.rows.shape[1])
+
+
+@functools.singledispatch
 def rows_of(data: Any, key: Array) -> Any:
     """Plain rows of data: all, where the data hold them, else as many as stand for them, drawn by weight."""
     return data if has(data, *PLAIN) else data.draw_rows(key, draws.MOST_ROWS)
+
+
+def seen_through(data: Any, key: Array, true: Array) -> Any:
+    """What would be seen of true rows (N, D) in place of those of the data."""
+    return data.seeing(key, true) if has(data, *SCORED) else Rows(true, data.weights)
+
+
+def reweighted(data: Any, weights: Array) -> Any:
+    """The same rows with other weights, (N,)."""
+    return data.weighted_by(weights) if has(data, *SCORED) else Rows(data.x, weights)
 
 
 def names_of_data(x: Any) -> Names | None:
@@ -77,13 +129,14 @@ def as_data(
     known = as_mixture(mixture, None if is_data(rows) else rows)
     if is_data(x):
         check_no_weights(sample_weight)
-    known, data = _converted(x, known, sample_weight)
+    known, data = converted(x, known, sample_weight)
     require(data, *needs)
     return known, data
 
 
 @functools.singledispatch
-def _converted(x: Any, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
+def converted(x: Any, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
+    """A mixture and data in one dtype, the wider; see `as_data`."""
     if not is_data(x):
         mixture, rows = _as_whole_rows(mixture, x)
         return mixture, as_rows(rows, sample_weight)
@@ -93,7 +146,7 @@ def _converted(x: Any, mixture: Mixture, sample_weight: ArrayLike | None) -> tup
     return mixture, x
 
 
-@_converted.register
+@converted.register
 def _(x: Rows, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
     mixture, rows = _as_whole_rows(mixture, x.x)
     distances = jax.tree.map(lambda leaf: leaf.astype(rows.dtype), x.distances)

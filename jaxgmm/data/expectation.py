@@ -12,10 +12,10 @@ from jax import Array
 from jaxgmm.data.centring import centre_of
 from jaxgmm.data.kernels import quadratic
 from jaxgmm.data.passes import Distances, by_residuals, distances_from, from_one_origin
+from jaxgmm.data.stacked import stacked_pass
 from jaxgmm.data.tiers import by_features
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic
-from jaxgmm.numerics.stacks import stackable
 
 _QUICK_WORK = 1 << 21
 """Multiplications in a pass by features below which it saves less time than compiling it takes."""
@@ -60,8 +60,7 @@ def _stacked(statistic: Statistic) -> Any:
         weights = weights if weights.shape[0] > 1 else weights[0]
         return jax.vmap(functools.partial(by_residuals, statistic), axes)(stack, x, weights)
 
-    @stackable
-    def stacked(stack: Mixture, x: Array, weights: Array, distances: Distances | None) -> tuple[Moments, Array]:
+    def together(stack: Mixture, x: Array, weights: Array, distances: Distances | None) -> tuple[Moments, Array]:
         features = quadratic.features_of(jax.tree.map(lambda leaf: leaf[0], stack), statistic)
         n_stacked, n_components, n_features = stack.means.shape
         n_all, n_sums = n_stacked * n_components, features.count(n_features)
@@ -73,28 +72,4 @@ def _stacked(statistic: Statistic) -> Any:
             )
         return by_features(statistic, features, stack, x, weights, distances)
 
-    @stacked.def_vmap
-    def rule(size: int, batched: Any, stack: Mixture, x: Array, weights: Array, distances: Any) -> Any:
-        if batched[1]:
-            # Rows of their own: nothing is shared between the passes.
-            axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(batched[:3]))
-            results = jax.vmap(each_by_residuals, axes)(stack, x, weights)
-            return results, jax.tree.map(lambda _: True, results)
-
-        def spread(leaf: Array, is_batched: bool) -> Array:
-            return leaf if is_batched else jnp.broadcast_to(leaf[None], (size, *leaf.shape))
-
-        stack = jax.tree.map(spread, stack, batched[0])
-        n_stacked = stack.means.shape[1]
-        stack = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stack)
-        if any(jax.tree.leaves(batched[3])):
-            distances = from_one_origin(jax.tree.map(spread, distances, batched[3]))
-        if batched[2]:
-            weights = jnp.broadcast_to(weights, (size, n_stacked, weights.shape[-1])).reshape(-1, weights.shape[-1])
-        elif weights.shape[0] > 1:
-            weights = jnp.tile(weights, (size, 1))
-        results = stacked(stack, x, weights, distances)
-        results = jax.tree.map(lambda leaf: leaf.reshape(size, n_stacked, *leaf.shape[1:]), results)
-        return results, jax.tree.map(lambda _: True, results)
-
-    return stacked
+    return stacked_pass(together, each_by_residuals, from_one_origin)

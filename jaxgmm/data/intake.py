@@ -26,7 +26,7 @@ class Intake(NamedTuple):
         data: the data; rows of weight 0 may fill them up to a size that programs share.
         units: of the columns.
         weight_unit: the user's weight that counts as 1.
-        weight: Σw, in the user's weights.
+        column_weights: Σw of the rows in which each column was observed, in the user's weights, (D,).
         n_counted: number of rows of positive weight.
         n_given: number of rows that the user gave; those of `data` beyond are filled up.
         dtype: of the result.
@@ -36,7 +36,7 @@ class Intake(NamedTuple):
     data: Data
     units: Units
     weight_unit: float
-    weight: float
+    column_weights: np.ndarray
     n_counted: int
     n_given: int
     dtype: DTypeLike
@@ -66,7 +66,7 @@ def intake(x: Any, sample_weight: ArrayLike | None, n_components: int, family: F
     dtype, n_counted, n_features = columns.mean.dtype, int(columns.count), x.n_features
     check_enough_rows(n_counted, n_components)
     own = Units(np.zeros(n_features), np.ones(n_features))  # pyright: ignore[reportArgumentType]
-    return Intake(x, own, 1.0, float(columns.mass), n_counted, n_counted, dtype, None)
+    return Intake(x, own, 1.0, np.full(n_features, float(columns.mass)), n_counted, n_counted, dtype, None)
 
 
 @intake.register
@@ -81,7 +81,8 @@ def _(x: Table, sample_weight: ArrayLike | None, n_components: int, family: Fami
     padded = np.zeros(n_rows, dtype)
     padded[: len(rows)] = weights / weight_unit
     data = Rows(jax.device_put(standardise(rows, weights, units, dtype, n_rows)), jax.device_put(padded))
-    return Intake(data, units, weight_unit, float(weights.sum()), n_counted, len(rows), dtype, names)
+    column_weights = np.full(rows.shape[1], weights.sum())
+    return Intake(data, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
 
 
 @intake.register

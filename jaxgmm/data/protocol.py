@@ -83,11 +83,34 @@ class RowWise(Data, Protocol):
         ...
 
 
+class Scored(RowWise, Protocol):
+    """Data whose rows can be weighted anew, simulated and taken one by one, as inference asks, though they are not plain.
+
+    Moments are differentiable in the mixture and in the data.
+    """
+
+    def weighted_by(self, weights: Array) -> Self:
+        """The same rows with other weights, (N,)."""
+        ...
+
+    def seeing(self, key: Array, true: Array) -> Self:
+        """What would be seen of other true rows, (N, D), through the gaps and errors of these; weights as they are."""
+        ...
+
+    def of_each(self, function: Callable[[Self], Array]) -> Array:
+        """The values of a function for each row as data of its own, of weight 1, (N, ...)."""
+        ...
+
+
 FIT = ("n_features", "columns", "ready", "moments", "log_likelihood", "draw_rows")
 """Members of `Data`."""
 
 PLAIN = ("x", "weights", "fold")
 """Members by which inference and draws with labels go through rows one by one, those of `Rows`."""
+
+
+SCORED = ("weights", "weighted_by", "seeing", "of_each")
+"""Members of `Scored`."""
 
 
 def is_data(x: Any) -> bool:

@@ -23,22 +23,23 @@ _ROUNDING = 1e-3
 def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: DTypeLike, names: Names | None = None) -> Units:
     """The units of the columns: their weighted means and standard deviations, in float64, and 1 for a constant column.
 
-    Where the family does not allow columns to be scaled apart, all have one common scale.
+    They are those of the observed values: NaN counts for nothing. Where the family does not allow columns to be scaled
+    apart, all have one common scale.
 
     Raises:
         ValueError: if a column's mean or variance cannot be represented in `dtype`.
     """
-    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
+    origin = _first(x, weights)
     reach, total, shift = np.zeros(x.shape[1]), 0.0, np.zeros(x.shape[1])
     for rows, _ in _blocks(x, weights, origin):
         reach = np.maximum(reach, np.abs(rows).max(axis=0))
     unit = np.where(reach > 0, reach, 1.0)
     for rows, weight in _blocks(x, weights, origin):
-        total, shift = total + weight.sum(), shift + weight @ (rows / unit)
+        total, shift = total + weight.sum(axis=0), shift + _summed(weight, rows / unit)
     shift = shift / total
     square = np.zeros(x.shape[1])
     for rows, weight in _blocks(x, weights, origin):
-        square += weight @ (rows / unit - shift) ** 2
+        square += _summed(weight, (rows / unit - shift) ** 2)
     deviation = unit * np.sqrt(square / total)
     mean = origin + unit * shift
     constant = reach == 0
@@ -53,8 +54,8 @@ def measure(x: np.ndarray, weights: np.ndarray, family: Family, dtype: DTypeLike
 
 
 def constant_columns(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Whether each column has the same value in all rows of positive weight, (D,)."""
-    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
+    """Whether each column has the same observed value in all rows of positive weight, (D,)."""
+    origin = _first(x, weights)
     return np.all([(rows == 0).all(axis=0) for rows, _ in _blocks(x, weights, origin)], axis=0)
 
 
@@ -147,11 +148,31 @@ def _check_columns(
             )
 
 
+def _first(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The first observed value of each column in rows of positive weight, (D,), in float64."""
+    origin = x[int(np.argmax(weights > 0))].astype(np.float64)
+    for column in np.flatnonzero(np.isnan(origin)):
+        seen = (weights > 0) & ~np.isnan(x[:, column])
+        origin[column] = x[int(np.argmax(seen)), column]
+    return origin
+
+
+def _summed(weight: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Σ w v of each column, (D,), for weights of rows, (n,), or of values, (n, D)."""
+    return weight @ values if weight.ndim == 1 else (weight * values).sum(axis=0)
+
+
 def _blocks(x: np.ndarray, weights: np.ndarray, origin: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows less an origin in float64, 0 for those of weight 0, and their weights, block by block."""
+    """Rows less an origin in float64, 0 where nothing counts, and weights, block by block.
+
+    The weights are those of the rows, (n,), or where values of the block are NaN those of the values, (n, D).
+    """
     for start in range(0, len(x), BLOCK_ROWS):
         weight = weights[start : start + BLOCK_ROWS]
         rows = x[start : start + BLOCK_ROWS].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             rows = np.where((weight > 0)[:, None], rows - origin, 0.0)
+        missing = np.isnan(rows)
+        if missing.any():
+            rows, weight = np.where(missing, 0.0, rows), np.where(missing, 0.0, weight[:, None])
         yield rows, weight

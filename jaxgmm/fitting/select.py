@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.conversion import as_data, unpacked
+from jaxgmm.data.conversion import Weighed, as_data, plain, weighed
 from jaxgmm.fitting.candidates import Candidate, Selection
 from jaxgmm.fitting.counts import Count, count_of
 from jaxgmm.fitting.criteria import check_criterion, classification_entropy, n_parameters
@@ -85,30 +85,28 @@ def select(
     check_criterion(criterion)
     asked = Options(**fit_options)
     check_climber(asked.algorithm, asked.prior)
-    x, sample_weight = unpacked(x, sample_weight)
-    asked = asked._replace(init=as_start(asked.init, x))
-    table = as_table(x)
-    weights = as_weights(sample_weight, len(table.rows))
+    given = weighed(x, sample_weight)
+    asked = asked._replace(init=as_start(asked.init, plain(x)))
     counts = [as_count(k, "n_components") for k in _listed(n_components)]
     families = [family_of(name, "each of covariance_types") for name in _listed(covariance_types)]
     for name, listed in (("n_components", counts), ("covariance_types", families)):
         if not listed:
             raise ValueError(f"{name} is empty: it must name at least one candidate")
-    count = count_of(weights, n)
+    count = count_of(given.weights, n)
     candidates: list[Candidate] = []
     with Progress(progress, as_callback(callback), len(counts) * len(families)) as shown:
         for family in families:
             options = asked._replace(covariance_type=family)
             # The K that share a program share its compilation.
-            n_slots = _slots(counts, table.rows, weights, options)
+            n_slots = _slots(counts, given, options)
             for k in counts:
 
                 def fit_one(k: int = k, options: Options = options, n_slots: int = n_slots) -> FitResult:
                     if shown.interrupted:
                         raise KeyboardInterrupt
-                    return fit_task(task_of(key, table, k, weights, options, n_slots), shown)
+                    return fit_task(task_of(key, given.x, k, given.sample_weight, options, n_slots), shown)
 
-                candidates.append(_candidate(fit_one, table.rows, k, weights, count, candidates, options, n_slots))
+                candidates.append(_candidate(fit_one, given, k, count, candidates, options, n_slots))
                 shown.end()
     chosen = Selection(tuple(candidates), criterion)
     if any(c.result is not None for c in chosen) and not any(c.sound for c in chosen):
@@ -125,36 +123,35 @@ _SLOTS_WORK = 1 << 24
 """Multiplications in a pass, N·K·D², up to which spare components cost less than compiling for each K."""
 
 
-def _slots(counts: list[int], x: np.ndarray, weights: np.ndarray, options: Options) -> int:
+def _slots(counts: list[int], given: Weighed, options: Options) -> int:
     """The number of components to compile for: the largest K of the grid, or 0 to compile for each K."""
-    possible = [count for count in counts if count <= np.count_nonzero(weights)]
+    possible = [count for count in counts if count <= np.count_nonzero(given.weights)]
     most = max(possible, default=0)
-    work = x.shape[0] * most * x.shape[1] ** 2
+    work = len(given.weights) * most * given.n_features**2
     return most if options.algorithm.takes_spares and work <= _SLOTS_WORK else 0
 
 
 def _candidate(
     fit_one: Callable[[], FitResult],
-    x: np.ndarray,
+    given: Weighed,
     n_components: int,
-    weights: np.ndarray,
     count: Count,
     before: list[Candidate],
     options: Options,
     n_slots: int,
 ) -> Candidate:
     family = family_of(options.covariance_type)
-    size = n_parameters(family, n_components, x.shape[1])
-    n_rows = int(np.count_nonzero(weights))
+    size = n_parameters(family, n_components, given.n_features)
+    n_rows = int(np.count_nonzero(given.weights))
     empty = functools.partial(Candidate, n_components, family.name, size)
     if n_components > n_rows:
         return empty(skipped=f"only {n_rows} rows")
     if any(c.skipped == "interrupted" or c.result and c.result.status == Status.INTERRUPTED for c in before):
         return empty(skipped="interrupted")
-    model = _model(family, n_components, x.shape[1])
+    model = _model(family, n_components, given.n_features)
     for c in before:
         if c.result is not None and c.n_components == n_components:
-            if _model(c.result.mixture.family, n_components, x.shape[1]) == model:
+            if _model(c.result.mixture.family, n_components, given.n_features) == model:
                 return empty(skipped=f"the same model as {c.covariance_type!r}")
     try:
         result = fit_one()
@@ -165,8 +162,8 @@ def _candidate(
     value = float(result.log_likelihood)
     deviance = -2 * count.unit * value
     bic = deviance + size * float(np.log(count.n))
-    icl = bic + count.unit * float(_entropy(*as_data(with_spares(result.mixture, n_slots), x, weights)))
-    n_ended, n_agreeing = _agreement(result, float(options.tol) * float(weights.sum()))
+    icl = bic + count.unit * float(_entropy(*as_data(with_spares(result.mixture, n_slots), *given[:2])))
+    n_ended, n_agreeing = _agreement(result, float(options.tol) * float(given.weights.sum()))
     return empty(value, deviance + 2 * size, bic, icl, result, n_ended=n_ended, n_agreeing=n_agreeing)
 
 

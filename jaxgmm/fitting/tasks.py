@@ -99,7 +99,7 @@ class Task(NamedTuple):
     def units(self, prior_mass: Any) -> ObjectiveUnits:
         """The units of the objective, under a prior of so many pseudo-rows."""
         taken = self.taken
-        return ObjectiveUnits.of(taken.units, taken.weight_unit, taken.weight, float(prior_mass))
+        return ObjectiveUnits.of(taken.units, taken.weight_unit, taken.column_weights, float(prior_mass))
 
     def result(self, outcome: Outcome, prior_mass: Any) -> FitResult:
         """The best fit of an outcome, in the user's units, under a prior of so many pseudo-rows."""

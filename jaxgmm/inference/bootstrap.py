@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from numpy.typing import ArrayLike
 
+from jaxgmm.data.conversion import reweighted, seen_through
 from jaxgmm.data.protocol import is_data
-from jaxgmm.data.rows import Rows
 from jaxgmm.fitting.algorithms.em import EM
 from jaxgmm.fitting.algorithms.protocol import Algorithm
 from jaxgmm.fitting.loop import climb_from
@@ -134,7 +134,7 @@ def _check_unweighted(x: Any, sample_weight: ArrayLike | None) -> None:
 def _bootstrap(
     key: Array,
     mixture: Mixture,
-    data: Rows,
+    data: Any,
     prior: Prior | None,
     algorithm: Algorithm,
     tol: Array,
@@ -143,14 +143,15 @@ def _bootstrap(
     kind: str,
     max_iter: int,
 ) -> Bootstrap:
-    def drawn(key: Array) -> Rows:
+    def drawn(key: Array) -> Any:
         if kind == "parametric":
             # Weights that could not be refused, since they were traced, spoil the refits.
-            plain = jnp.where(data.weights == 1, data.weights, jnp.nan)
-            return Rows(sample(key, mixture, data.x.shape[0])[0], plain)
+            plain = jnp.where((data.weights == 1) | (data.weights == 0), data.weights, jnp.nan)
+            key_rows, key_seen = jax.random.split(key)
+            return reweighted(seen_through(data, key_seen, sample(key_rows, mixture, data.x.shape[0])[0]), plain)
         # A weight of 0 stays, and so does one of NaN. The prior was weighed against weights in their own unit.
         drawn = _counts(key, unit * data.weights) / unit
-        return Rows(data.x, jnp.where(data.weights > 0, drawn, data.weights))
+        return reweighted(data, jnp.where(data.weights > 0, drawn, data.weights))
 
     def refit(key: Array) -> tuple[Mixture, Array]:
         result = climb_from(algorithm, mixture, drawn(key), prior, tol, max_iter)

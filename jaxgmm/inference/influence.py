@@ -10,7 +10,7 @@ import jax
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.rows import Rows
+from jaxgmm.data.conversion import reweighted
 from jaxgmm.inference.information import Parameters, as_scored_rows, inverse_factor, prior_slopes, scores, sensitivities
 from jaxgmm.inference.solution import optimum, place_of
 from jaxgmm.model.fitted import Fitted
@@ -46,7 +46,7 @@ def influence(
         (N, K, D, D). 0 for components with weight 0; NaN where the mixture is no maximum.
 
     Raises:
-        TypeError: if `prior` is no prior, x is a `Data` that is no `Rows`, or the function cannot be called.
+        TypeError: if `prior` is no prior, x is a `Data` that does not tell its rows, or the function cannot be called.
         ValueError: if shapes do not match, the function gives no scalar, or, where they are concrete, weights are
             negative, not finite or all zero.
 
@@ -74,7 +74,7 @@ def influence(
 
 
 @jax.jit
-def _of_parameters(mixture: Mixture, data: Rows, prior: Prior | None) -> Parameters:
+def _of_parameters(mixture: Mixture, data: Any, prior: Prior | None) -> Parameters:
     around = place_of(mixture, data, prior)
     inverse = inverse_factor(around, data)
     slopes = scores(around, data) + prior_slopes(around, data, prior)
@@ -83,5 +83,5 @@ def _of_parameters(mixture: Mixture, data: Rows, prior: Prior | None) -> Paramet
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _of_function(mixture: Mixture, data: Rows, prior: Prior | None, function: Callable[[Mixture], Array]) -> Array:
-    return jax.grad(lambda weights: function(optimum(mixture, Rows(data.x, weights), prior)))(data.weights)
+def _of_function(mixture: Mixture, data: Any, prior: Prior | None, function: Callable[[Mixture], Array]) -> Array:
+    return jax.grad(lambda weights: function(optimum(mixture, reweighted(data, weights), prior)))(data.weights)

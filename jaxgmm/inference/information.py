@@ -11,14 +11,15 @@ from jax import Array, lax
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.centring import about, centre_of, in_place, is_lost
-from jaxgmm.data.conversion import as_weighted_data
+from jaxgmm.data.conversion import as_weighted_data, reweighted
 from jaxgmm.data.kernels import whitened
-from jaxgmm.data.protocol import PLAIN, is_data
+from jaxgmm.data.protocol import PLAIN, SCORED, Scored, has, is_data, require
 from jaxgmm.data.rows import Rows
 from jaxgmm.fitting.counts import count_of
 from jaxgmm.host.arrays import as_numbers
 from jaxgmm.host.checks import check_prior
 from jaxgmm.inference.neighbourhood import Neighbourhood
+from jaxgmm.inference.slopes import expected_slope, information
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.priors.penalty import Prior
@@ -52,15 +53,19 @@ class Parameters(NamedTuple):
 
 def as_scored_rows(
     mixture: Mixture | Fitted, x: Any, sample_weight: ArrayLike | None, prior: Prior | None
-) -> tuple[Mixture, Rows]:
-    """A mixture and rows in one dtype.
+) -> tuple[Mixture, Any]:
+    """A mixture and data that tell their rows, in one dtype.
 
     Raises:
-        TypeError: if `mixture` is neither a mixture nor a fit, `prior` is no prior, or x is a `Data` that is no `Rows`.
+        TypeError: if `mixture` is neither a mixture nor a fit, `prior` is no prior, or x is a `Data` that does not tell
+            its rows.
         ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
     """
     check_prior(prior)
-    return as_weighted_data(mixture, x, sample_weight, needs=PLAIN)
+    mixture, data = as_weighted_data(mixture, x, sample_weight)
+    if not has(data, *SCORED):
+        require(data, *PLAIN)
+    return mixture, data
 
 
 def rows_per_weight(x: Any, sample_weight: ArrayLike | None, asked: str, dtype: Any) -> Array:
@@ -89,8 +94,19 @@ def sensitivities(around: Neighbourhood) -> Parameters:
     return jax.jacfwd(lambda steps: parameters(around.at(steps)))(around.origin)
 
 
-def inverse_factor(around: Neighbourhood, data: Rows) -> Array:
-    """L⁻¹ for the observed information H = L Lᵀ at an optimum, (P, P); NaN if the mixture is no maximum.
+def inverse_factor(around: Neighbourhood, data: Any) -> Array:
+    """L⁻¹ for the observed information H = L Lᵀ at an optimum, (P, P); NaN if the mixture is no maximum."""
+    return inverse_lower(cholesky(_plain_information(around, data) if has(data, *PLAIN) else _information(around, data)))
+
+
+def _information(around: Neighbourhood, data: Scored) -> Array:
+    """H, (P, P), one pass over the data for each of its columns."""
+    columns = lax.map(information(around, data), jnp.eye(around.origin.shape[0], dtype=around.origin.dtype))
+    return (columns + columns.T) / 2
+
+
+def _plain_information(around: Neighbourhood, data: Rows) -> Array:
+    """H, (P, P), of plain rows, in one pass.
 
     H = I − Σ wᵢ [Σ_k rᵢₖ sᵢₖ sᵢₖᵀ − sᵢ sᵢᵀ] with sᵢₖ the score of row i under component k alone, and sᵢ = Σ_k rᵢₖ sᵢₖ
     (Louis 1982). Coordinates that cannot move have an information of 1.
@@ -109,11 +125,14 @@ def inverse_factor(around: Neighbourhood, data: Rows) -> Array:
 
     missing = _fold(around, data, chunk)
     complete = jnp.eye(missing.shape[0], dtype=missing.dtype)
-    return inverse_lower(cholesky(complete - missing))
+    return complete - missing
 
 
-def score_scatter(around: Neighbourhood, data: Rows) -> Array:
-    """Σ wᵢ sᵢ sᵢᵀ over the scores, (P, P), chunk by chunk."""
+def score_scatter(around: Neighbourhood, data: Any) -> Array:
+    """Σ wᵢ sᵢ sᵢᵀ over the scores, (P, P); of plain rows chunk by chunk."""
+    if not has(data, *PLAIN):
+        of_each = scores(around, data)
+        return product("np,nq->pq", of_each * data.weights[:, None], of_each)
 
     def chunk(weights: Array, responsibilities: Array, seen: whitened.Joint) -> Array:
         return _scatter(around.slopes(responsibilities, seen.whitened), weights)
@@ -121,8 +140,11 @@ def score_scatter(around: Neighbourhood, data: Rows) -> Array:
     return _fold(around, data, chunk)
 
 
-def scores(around: Neighbourhood, data: Rows) -> Array:
+def scores(around: Neighbourhood, data: Any) -> Array:
     """Derivatives of log p(x_i) in the coordinates, (N, P); 0 for a row of weight 0 whose square is not finite."""
+    if not has(data, *PLAIN):
+        statistic = around.centre.family.statistic
+        return data.of_each(lambda row: expected_slope(around, row.moments(around.centre, statistic)[0]))
     look = _viewer(around)
 
     def chunk(x: Array, weights: Array) -> Array:
@@ -132,11 +154,11 @@ def scores(around: Neighbourhood, data: Rows) -> Array:
     return chunks.each(_width(around), chunk, data.x, data.weights)
 
 
-def prior_slopes(around: Neighbourhood, data: Rows, prior: Prior | None) -> Array:
+def prior_slopes(around: Neighbourhood, data: Any, prior: Prior | None) -> Array:
     """Derivatives in each row's weight of the log-prior's gradient, (N, P), through the variances of the columns."""
 
     def slope(weights: Array) -> Array:
-        penalty = prepare(prior, Rows(data.x, weights).columns())
+        penalty = prepare(prior, reweighted(data, weights).columns())
         return jax.grad(lambda steps: penalty.log_prob(around.at(steps)))(around.origin)
 
     return jax.jacrev(slope)(data.weights).T

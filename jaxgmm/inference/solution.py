@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,14 +19,13 @@ from jaxgmm.fitting.problem import posed
 from jaxgmm.fitting.results import Status
 from jaxgmm.host.checks import as_count, as_tolerance, check_climber
 from jaxgmm.inference.neighbourhood import Neighbourhood, about
+from jaxgmm.inference.slopes import expected_slope, information
 from jaxgmm.model.fitted import Fitted
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import Moments
 from jaxgmm.model.priors.penalty import Prior
 from jaxgmm.model.priors.ridge import prepare, settle
 from jaxgmm.numerics.linalg import conjugate_gradients
 from jaxgmm.numerics.programs import program
-from jaxgmm.probability.likelihood import expected_log_likelihood
 
 
 def solution(
@@ -139,27 +137,4 @@ def slope(around: Neighbourhood, data: Data, prior: Prior | None) -> Array:
     penalty = prepare(prior, columns)
     moments, _ = data.ready(lax.stop_gradient(columns)).moments(around.centre, around.centre.family.statistic)
     of_prior = jax.grad(lambda steps: penalty.log_prob(around.at(steps)))(around.origin)
-    return _expected_slope(around, moments) + of_prior
-
-
-def information(around: Neighbourhood, data: Data) -> Callable[[Array], Array]:
-    """The product with the observed information H at an optimum, v ↦ H v: one pass over the data, by residuals.
-
-    H = I − M (Orchard & Woodbury 1972): the complete information, in these coordinates the identity, less the missing
-    one. M v is the change of the gradient of Q through the moments when the mixture moves by v.
-    """
-    statistic = around.centre.family.statistic
-
-    def product(steps: Array) -> Array:
-        def gathered(steps: Array) -> Moments:
-            return data.moments(around.at(steps), statistic)[0]
-
-        moments, change = jax.jvp(gathered, (around.origin,), (steps,))
-        _, missing = jax.jvp(functools.partial(_expected_slope, around), (moments,), (change,))
-        return steps - missing
-
-    return product
-
-
-def _expected_slope(around: Neighbourhood, moments: Moments) -> Array:
-    return jax.grad(lambda steps: expected_log_likelihood(around.at(steps), moments))(around.origin)
+    return expected_slope(around, moments) + of_prior

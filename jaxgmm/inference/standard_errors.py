@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.rows import Rows
 from jaxgmm.inference.information import (
     Parameters,
     as_scored_rows,
@@ -58,7 +57,7 @@ def standard_errors(
         the mean and covariance of a component with weight 0, and all NaN where the mixture is no maximum.
 
     Raises:
-        TypeError: if `prior` is no prior, or x is a `Data` that is no `Rows`.
+        TypeError: if `prior` is no prior, or x is a `Data` that does not tell its rows.
         ValueError: if shapes do not match, or, where they are concrete, weights are negative, not finite or all zero.
 
     References:
@@ -78,7 +77,7 @@ def standard_errors(
 
 
 @program(static_argnums=(4,))
-def _standard_errors(mixture: Mixture, data: Rows, prior: Prior | None, unit: Array, sandwich: bool) -> Parameters:
+def _standard_errors(mixture: Mixture, data: Any, prior: Prior | None, unit: Array, sandwich: bool) -> Parameters:
     around = place_of(mixture, data, prior)
     inverse = inverse_factor(around, data)
     root = inverse

@@ -52,10 +52,11 @@ class ObjectiveUnits(NamedTuple):
     prior_shift: float
 
     @classmethod
-    def of(cls, units: Units, weight_unit: float, weight: float, prior_mass: float) -> ObjectiveUnits:
-        """The conversion for rows of total weight `weight`, under a prior of `prior_mass` pseudo-rows of the fit."""
-        log_volume = float(np.sum(np.log(units.scale)))
-        return cls(weight_unit, weight * log_volume, weight_unit * prior_mass * log_volume)
+    def of(cls, units: Units, weight_unit: float, column_weights: np.ndarray, prior_mass: float) -> ObjectiveUnits:
+        """The conversion for columns observed with so much weight each, (D,), under a prior of so many pseudo-rows."""
+        log_scale = np.log(units.scale)
+        shift = float(np.sum(column_weights * log_scale))
+        return cls(weight_unit, shift, weight_unit * prior_mass * float(np.sum(log_scale)))
 
     def log_likelihood(self, value: Any) -> np.ndarray:
         """The log-likelihood of the user's rows, from that of the scaled ones."""

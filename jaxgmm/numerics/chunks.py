@@ -96,16 +96,16 @@ def fold(
     return lax.scan(lambda carry, index: (combine(carry, again(index)), None), again(0), indices)[0]
 
 
-def each(width: int, chunk: Callable[..., Array], x: Array, weights: Array) -> Array:
-    """The values of `chunk(x (C, D), weights (C,))`, (C, ...), for all rows, (N, ...)."""
+def each(width: int, chunk: Callable[..., Array], x: Array, weights: Array, *others: Array) -> Array:
+    """The values of `chunk(x (C, D), weights (C,), ...)`, (C, ...), for all rows, (N, ...); see `fold`."""
     n_rows = x.shape[0]
     n_chunks, size = divide(n_rows, most_rows(width))
     if n_chunks == 1:
-        return chunk(x, weights)
+        return chunk(x, weights, *others)
 
     def one(index: Array) -> Array:
         start, _ = window(index, size, n_rows)
-        return chunk(lax.dynamic_slice_in_dim(x, start, size), lax.dynamic_slice_in_dim(weights, start, size))
+        return chunk(*(lax.dynamic_slice_in_dim(array, start, size) for array in (x, weights, *others)))
 
     again = jax.checkpoint(one)  # pyright: ignore[reportPrivateImportUsage]
     out = lax.map(again, jnp.arange(n_chunks))

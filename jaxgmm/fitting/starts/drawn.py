@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgmm.data import draws
-from jaxgmm.data.conversion import unpacked
+from jaxgmm.data.conversion import completed
 from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import Rows, as_rows
 from jaxgmm.data.scaling import weigh
@@ -80,7 +80,7 @@ def initialize(
     key, n_components = as_key(key), as_count(n_components, "n_components")
     method = as_method(method)
     check_prior(prior)
-    x, sample_weight = unpacked(x, sample_weight)
+    x, sample_weight = completed(x, sample_weight, jax.random.fold_in(key, 1))
     family, given, names = family_of(covariance_type), as_numbers(x, "x"), names_of(x)
     check_rows(given, x)
     x = as_floats(given, "x")

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm.data.conversion import rows_of
+from jaxgmm.data.conversion import completed, rows_of
 from jaxgmm.data.intake import Intake
-from jaxgmm.data.protocol import PLAIN, over, require
+from jaxgmm.data.protocol import over
+from jaxgmm.data.rows import Rows
 from jaxgmm.fitting.collapse import LEAST_ROWS
 from jaxgmm.fitting.projection import project
 from jaxgmm.fitting.starts.assigned import Start, assignment_of
@@ -52,11 +53,11 @@ def given_start(init: Any, taken: Intake, n_components: int, family: Family, pri
             caution(_told(absent))
             mixture = over(data, placed_anew)(key, data, mixture, jnp.asarray(absent), prior)
     else:
-        require(data, *PLAIN)
+        rows = Rows(*completed(data, None, key))
         n_given = taken.n_given
-        resp = _as_responsibilities(init, n_given, n_components, np.asarray(data.weights)[:n_given] > 0)
-        resp = np.pad(resp, ((0, data.x.shape[0] - n_given), (0, 0)))
-        return assignment_of(data, resp, family, taken.dtype)
+        resp = _as_responsibilities(init, n_given, n_components, np.asarray(rows.weights)[:n_given] > 0)
+        resp = np.pad(resp, ((0, rows.x.shape[0] - n_given), (0, 0)))
+        return assignment_of(rows, resp, family, taken.dtype)
     return jax.tree.map(lambda leaf: leaf[None], mixture)
 
 

@@ -1,0 +1,100 @@
+"""Rows with errors of known covariance: the mixture is that of what was measured, free of the errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxgmm.data.blurred import BlurredRows, default_weights, seen_in
+from jaxgmm.data.conversion import converted
+from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_shape, without_masks
+from jaxgmm.data.intake import Intake, intake
+from jaxgmm.data.layouts import Layout
+from jaxgmm.data.patterns import Measured
+from jaxgmm.data.protocol import check_no_weights
+from jaxgmm.data.scaling import bucket, measure, standardise
+from jaxgmm.host.arrays import as_numbers, as_table, float_dtype, is_traced
+from jaxgmm.host.weights import as_weights, check_enough_rows
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.numerics.trees import register_dataclass
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Noisy(BlurredRows):
+    """Rows x_i = v_i + e_i with independent errors e_i ~ N(0, S_i) of known covariance; the mixture is that of v.
+
+    Fitting it is extreme deconvolution (Bovy, Hogg & Roweis 2011). Densities, responsibilities and criteria are those
+    of the rows as they were measured, N(x_i; μ_k, Σ_k + S_i); `denoise` has the true rows. A value that is NaN, or
+    whose variance is infinite, is missing.
+
+    Attributes:
+        x: rows, NaN where a value is missing, (N, D): an array, a masked array, or a table.
+        noise: variances of the errors, (N, D), or their covariances, (N, D, D), in the squared units of x; 0 is a value
+            without error.
+        weights: non-negative, (N,); None is 1 for each row.
+        layout: None: rows are passed over one by one.
+        measured: None.
+
+    Example:
+        >>> true = np.random.default_rng(0).normal([[0.0, 0.0], [9.0, 9.0]] * 50)
+        >>> noise = np.random.default_rng(1).uniform(0.5, 2.0, true.shape)
+        >>> x = true + np.sqrt(noise) * np.random.default_rng(2).normal(size=true.shape)
+        >>> fitted = jaxgmm.fit(jax.random.key(1), jaxgmm.Noisy(x, noise), 2)
+        >>> blurred = jaxgmm.fit(jax.random.key(1), x, 2)
+        >>> bool((np.linalg.det(fitted.mixture.covariances) < np.linalg.det(blurred.mixture.covariances)).all())
+        True
+    """
+
+    x: Any
+    noise: Any
+    weights: Any = None
+    layout: Layout | None = None
+    measured: Measured | None = None
+
+    def __post_init__(self) -> None:
+        """Give each row a weight of 1 where no weights are given."""
+        if self.weights is None:
+            object.__setattr__(self, "weights", default_weights(self.x))
+
+
+@converted.register
+def _(x: Noisy, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Noisy]:
+    mixture, rows, weights = seen_in(mixture, x)
+    noise = as_numbers(without_masks(x.noise), "noise")
+    if is_traced(rows, noise):
+        check_noise_shape(noise.shape, rows.shape)
+    else:
+        noise = check_noise(noise, np.asarray(rows), None)
+    return mixture, Noisy(rows, jnp.asarray(noise, rows.dtype), weights)
+
+
+@intake.register
+def _(x: Noisy, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
+    check_no_weights(sample_weight)
+    rows, names = as_table(without_masks(x.x))
+    dtype = float_dtype(rows)
+    noise = check_noise(x.noise, rows, names)
+    variances = noise if noise.ndim == 2 else np.diagonal(noise, axis1=1, axis2=2)
+    rows = np.where(np.isinf(variances), np.nan, rows)
+    weights = check_gaps(rows, as_weights(x.weights, len(rows)), names)
+    n_counted = int(np.count_nonzero(weights))
+    check_enough_rows(n_counted, n_components)
+    units = measure(rows, weights, family, dtype, names)
+    weight_unit = float(weights.sum() / n_counted)
+    n_rows = bucket(len(rows))
+    padded = np.zeros(n_rows, dtype)
+    padded[: len(rows)] = weights / weight_unit
+    scale = np.asarray(units.scale)
+    scaled = np.zeros((n_rows, *noise.shape[1:]), dtype)
+    scaled[: len(rows)] = noise / (scale**2 if noise.ndim == 2 else scale[:, None] * scale)
+    z = standardise(rows, weights, units, dtype, n_rows)
+    data = Noisy(jax.device_put(z), jax.device_put(scaled), jax.device_put(padded))
+    column_weights = weights @ ~np.isnan(rows)
+    return Intake(data, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
