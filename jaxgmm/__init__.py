@@ -69,6 +69,10 @@ from jaxgmm.probability.divergences import kl_divergence as kl_divergence
 from jaxgmm.probability.divergences import kl_upper_bound as kl_upper_bound
 from jaxgmm.probability.divergences import kl_variational as kl_variational
 from jaxgmm.probability.divergences import l2_divergence as l2_divergence
+from jaxgmm.probability.imputation import ConditionalMoments as ConditionalMoments
+from jaxgmm.probability.imputation import conditional_moments as conditional_moments
+from jaxgmm.probability.imputation import denoise as denoise
+from jaxgmm.probability.imputation import impute as impute
 from jaxgmm.probability.likelihood import e_step as e_step
 from jaxgmm.probability.likelihood import log_likelihood as log_likelihood
 from jaxgmm.probability.likelihood import score as score
@@ -94,6 +98,7 @@ __all__ = [
     "Accelerated",
     "Bootstrap",
     "Candidate",
+    "ConditionalMoments",
     "EM",
     "Estimate",
     "FAMILIES",
@@ -120,12 +125,15 @@ __all__ = [
     "cauchy_schwarz_divergence",
     "component_order",
     "condition",
+    "conditional_moments",
     "constrain",
+    "denoise",
     "e_step",
     "fit",
     "fit_groups",
     "from_responsibilities",
     "icl",
+    "impute",
     "influence",
     "initialize",
     "kl_divergence",

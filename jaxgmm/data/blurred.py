@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
-from numpy.typing import ArrayLike
 
 from jaxgmm.data import blurred_passes, draws
 from jaxgmm.data.centring import centre_of
-from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, weighed
-from jaxgmm.data.gaps import without_masks
 from jaxgmm.data.kernels import blurred
 from jaxgmm.data.kernels.blurred import View
 from jaxgmm.data.layouts import Layout
+from jaxgmm.data.noise import errors, variances_of
 from jaxgmm.data.patterns import Measured, measured
-from jaxgmm.data.protocol import check_no_weights
-from jaxgmm.data.rows import Rows, as_rows
-from jaxgmm.host.arrays import as_numbers, as_table, float_dtype
-from jaxgmm.host.shapes import check_rows
-from jaxgmm.host.weights import as_weights
+from jaxgmm.data.rows import Rows
 from jaxgmm.model.columns import Columns
 from jaxgmm.model.covariances.dense import Dense
 from jaxgmm.model.families.dense import FULL
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import DENSE, Moments, Statistic
-from jaxgmm.numerics.factors import cholesky, safe_cholesky
+from jaxgmm.numerics.factors import safe_cholesky
 from jaxgmm.numerics.linalg import product
 
 _ROUNDS = 24
@@ -145,7 +138,10 @@ class BlurredRows:
             spread = product("kc,ijkc->cij", shares, blurred.as_dense(view.spread, about.n_components))
             return spread + product("kc,kic,kjc->cij", shares, between, between)
 
-        return self._each(mixture, means) + centre_of(mixture)[None], self._each(mixture, covariances)
+        known = self._known()
+        mean = jnp.where(known, self.x, self._each(mixture, means) + centre_of(mixture)[None])
+        unsure = ~known[:, :, None] & ~known[:, None, :]
+        return mean, jnp.where(unsure, self._each(mixture, covariances), 0.0)
 
     def drawn(self, key: Array, mixture: Mixture) -> Array:
         """The true rows, drawn given what was seen of them, (N, D).
@@ -160,20 +156,18 @@ class BlurredRows:
         factors = jnp.broadcast_to(mixture.covs.dense(), (mixture.n_components, n_features, n_features))
         factors = safe_cholesky(factors, jnp.zeros(n_features, dtype))
         invented = product("nij,nj->ni", factors[chosen], normal)
-        errors = jnp.zeros_like(invented)
+        error = jnp.zeros_like(invented)
         if self.noise is not None:
-            errors = _errors(jax.random.normal(key_error, invented.shape, dtype), self.noise)
+            error = errors(jax.random.normal(key_error, invented.shape, dtype), self.noise)
 
-        part = dataclasses.replace(self, x=self.x - invented - errors)  # pyright: ignore[reportArgumentType]
+        part = dataclasses.replace(self, x=self.x - invented - error)  # pyright: ignore[reportArgumentType]
 
         def means(about: Mixture, view: View, weights: Array) -> Array:
             return jnp.moveaxis(view.mean, -1, 0)
 
         of_each = part._each(mixture, means)
         told = jnp.take_along_axis(of_each, chosen[:, None, None], axis=1)[:, 0] + centre_of(mixture)[None]
-        observed, noise = blurred_passes.seen_of(self.x, self.weights, self.noise)
-        known = observed if noise is None else observed & (variances_of(noise) == 0)
-        return jnp.where(known, self.x, told + invented)
+        return jnp.where(self._known(), self.x, told + invented)
 
     def draw_rows(self, key: Array, most: int) -> Rows:
         """Plain rows: the true ones, drawn given what was seen of them under one Gaussian for all.
@@ -189,10 +183,12 @@ class BlurredRows:
         def better(one: Mixture, _: None) -> tuple[Mixture, None]:
             moments, _ = few.moments(one, DENSE)
             covariance = moments.scatter / moments.mass[:, None, None]
-            return Mixture(one.log_weights, moments.mean, Dense(safe_cholesky(covariance, columns.resolution())), FULL), None
+            return Mixture(
+                one.log_weights, moments.mean, Dense(safe_cholesky(covariance, columns.resolution())), FULL
+            ), None
 
-        one, _ = lax.scan(better, one, None, _ROUNDS_OF_ONE)
-        return Rows(rows.drawn(key_rows, one), rows.weights)
+        fitted = lax.scan(better, one, length=_ROUNDS_OF_ONE)[0]
+        return Rows(rows.drawn(key_rows, fitted), rows.weights)
 
     def _thinned(self, key: Array, most: int) -> Self:
         own: Any = self
@@ -213,7 +209,7 @@ class BlurredRows:
         own: Any = self
         observed, _ = blurred_passes.seen_of(self.x, self.weights, self.noise)
         if self.noise is not None:
-            true = true + _errors(jax.random.normal(key, true.shape, true.dtype), self.noise)
+            true = true + errors(jax.random.normal(key, true.shape, true.dtype), self.noise)
         return dataclasses.replace(own, x=jnp.where(observed, true, jnp.nan), measured=None)
 
     def of_each(self, function: Callable[[Self], Array]) -> Array:
@@ -222,21 +218,13 @@ class BlurredRows:
         alone = dataclasses.replace(own, weights=jnp.ones_like(self.weights))
         return lax.map(lambda row: function(jax.tree.map(lambda leaf: leaf[None], row)), alone, batch_size=_AT_ONCE)
 
+    def _known(self) -> Array:
+        """Whether each value was observed without error, (N, D)."""
+        observed, noise = blurred_passes.seen_of(self.x, self.weights, self.noise)
+        return observed if noise is None else observed & (variances_of(noise) == 0)
+
     def _each(self, mixture: Mixture, rows: blurred_passes.Rowwise) -> Array:
         return blurred_passes.each(rows, mixture, self.x, self.weights, self.noise)
-
-
-def default_weights(x: Any) -> Any:
-    """Weights of 1 for the rows of an array or a table; None for what is neither, such as a leaf's stand-in."""
-    if not isinstance(x, list | tuple) and not getattr(x, "shape", ()):
-        return None
-    dtype = getattr(x, "dtype", None)
-    return np.ones(len(x), dtype if dtype == np.float32 else np.float64)
-
-
-def variances_of(noise: Array) -> Array:
-    """The variances of errors, (N, D), from these or from covariances, (N, D, D)."""
-    return noise if noise.ndim == 2 else jnp.diagonal(noise, axis1=1, axis2=2)
 
 
 def _freed(
@@ -254,62 +242,3 @@ def _freed(
         return (mean, jnp.maximum(own, _LEAST_OWN * total)), None
 
     return lax.scan(better, (mean, variance), None, _ROUNDS)[0]
-
-
-def _errors(normal: Array, noise: Array) -> Array:
-    """Errors (N, D) with variances (N, D) or covariances (N, D, D), from draws of the standard normal; 0 where infinite."""
-    if noise.ndim == 2:
-        return normal * jnp.sqrt(jnp.where(jnp.isfinite(noise), noise, 0.0))
-    variances = variances_of(noise)
-    there = jnp.isfinite(variances)
-    noise = jnp.where(there[:, :, None] & there[:, None, :], noise, 0.0)
-    scale = jnp.max(jnp.where(there, variances, 0.0), axis=1)
-    floor = float(jnp.finfo(noise.dtype).eps) * noise.shape[1] * jnp.where(scale > 0, scale, 1.0)
-    padded = noise + floor[:, None, None] * jnp.eye(noise.shape[1], dtype=noise.dtype)[None]
-    return product("nij,nj->ni", cholesky(padded), normal)
-
-
-def seen_in(mixture: Mixture, x: BlurredRows) -> tuple[Mixture, Array, Array]:
-    """A mixture and blurred rows in one dtype, and the rows' weights, 0 for those of which nothing was observed.
-
-    Raises:
-        TypeError: if the rows or the weights hold no real numbers.
-        ValueError: if the rows are not (N, D) with the mixture's D, or the weights not (N,).
-    """
-    given = without_masks(x.x)
-    rows = as_numbers(given, "x")
-    check_rows(rows, given)
-    mixture, rows = as_points(mixture, rows)
-    weights = as_rows(rows, x.weights, "the weights of x").weights
-    return mixture, rows, jnp.where(jnp.all(jnp.isnan(rows), axis=1), 0.0, weights)
-
-
-@plain.register
-def _(x: BlurredRows) -> Any:
-    return x.x
-
-
-@completed.register
-def _(x: BlurredRows, sample_weight: ArrayLike | None, key: Array) -> tuple[Any, Any]:
-    check_no_weights(sample_weight)
-    given = without_masks(x.x)
-    rows = as_numbers(given, "x")
-    check_rows(rows, given)
-    dtype, own = float_dtype(rows), cast(Any, x)
-    held = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), dataclasses.replace(own, x=rows, layout=None, measured=None))
-    drawn = held.draw_rows(key, len(rows))
-    return drawn.x, drawn.weights
-
-
-@rows_of.register
-def _(x: BlurredRows, key: Array) -> Rows:
-    return Rows(*completed(x, None, key))
-
-
-@weighed.register
-def _(x: BlurredRows, sample_weight: ArrayLike | None) -> Weighed:
-    check_no_weights(sample_weight)
-    table = as_table(without_masks(x.x))
-    weights = as_weights(x.weights, len(table.rows))
-    empty = np.isnan(table.rows).all(axis=1) if table.rows.dtype.kind == "f" else np.zeros(len(weights), bool)
-    return Weighed(x, None, np.where(empty, 0.0, weights), table.rows.shape[1])

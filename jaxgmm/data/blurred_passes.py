@@ -13,9 +13,9 @@ from jax import Array, lax
 from jaxgmm.data.centring import about, centre_of
 from jaxgmm.data.kernels import blurred
 from jaxgmm.data.kernels.blurred import Blur, View
+from jaxgmm.data.layouts import Layout
 from jaxgmm.data.masks import by_masks
 from jaxgmm.data.passes import combine, weighted_sum
-from jaxgmm.data.layouts import Layout
 from jaxgmm.data.patterns import Measured, by_patterns, trusted
 from jaxgmm.data.stacked import stacked_pass
 from jaxgmm.model.mixture import Mixture

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data import draws
 from jaxgmm.data.protocol import PLAIN, SCORED, Data, check_no_weights, has, is_data, require
 from jaxgmm.data.rows import Rows, as_rows
-from jaxgmm.host.arrays import Names, as_numbers, as_table, float_dtype, is_traced, names_of
+from jaxgmm.host.arrays import Names, Table, as_numbers, as_table, float_dtype, is_traced, names_of
 from jaxgmm.host.shapes import as_one_column, check_rows
 from jaxgmm.host.weights import as_weights
 from jaxgmm.model.fitted import Fitted, as_mixture
@@ -144,6 +145,11 @@ def converted(x: Any, mixture: Mixture, sample_weight: ArrayLike | None) -> tupl
     if x.n_features != mixture.n_features:
         raise ValueError(f"x has {x.n_features} columns, but the mixture has {mixture.n_features}")
     return mixture, x
+
+
+@converted.register
+def _(x: Table, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Data]:
+    return converted(x.rows, mixture, sample_weight)
 
 
 @converted.register

@@ -15,7 +15,8 @@ def without_masks(x: Any) -> Any:
     """A masked array as one with NaN in place of its masked entries; anything else as it is."""
     if not isinstance(x, np.ma.MaskedArray):
         return x
-    return (x if x.dtype.kind == "f" else x.astype(np.float64)).filled(np.nan)
+    floats: Any = x if x.dtype.kind == "f" else x.astype(np.float64)
+    return floats.filled(np.nan)
 
 
 def check_gaps(x: np.ndarray, weights: np.ndarray, names: Names | None, what: str = "x") -> np.ndarray:
@@ -48,7 +49,9 @@ def check_gaps(x: np.ndarray, weights: np.ndarray, names: Names | None, what: st
     if not empty.any():
         return weights
     n_empty, row = int(empty.sum()), int(np.argmax(empty))
-    told = f"row {row} of {what} has" if n_empty == 1 else f"{n_empty} rows of {what}, the first of them row {row}, have"
+    told = (
+        f"row {row} of {what} has" if n_empty == 1 else f"{n_empty} rows of {what}, the first of them row {row}, have"
+    )
     caution(f"{told} no observed value, and count{'s' if n_empty == 1 else ''} for nothing")
     return np.where(empty, 0.0, weights)
 

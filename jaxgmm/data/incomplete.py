@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.blurred import BlurredRows, default_weights, seen_in
+from jaxgmm.data.blurred import BlurredRows
+from jaxgmm.data.blurred_intake import default_weights, scaled, seen_in
 from jaxgmm.data.conversion import converted
-from jaxgmm.data.gaps import check_gaps, without_masks
+from jaxgmm.data.gaps import without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout, layout_of
 from jaxgmm.data.patterns import Measured
 from jaxgmm.data.protocol import check_no_weights
-from jaxgmm.data.scaling import bucket, measure, standardise
-from jaxgmm.host.arrays import as_table, float_dtype, is_traced
-from jaxgmm.host.weights import as_weights, check_enough_rows
+from jaxgmm.host.arrays import as_table, is_traced
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.units import Units
 from jaxgmm.numerics.trees import register_dataclass
 
 _LEAST_WORK = 1 << 15
@@ -79,16 +78,8 @@ def _(x: Incomplete, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple
 def _(x: Incomplete, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     check_no_weights(sample_weight)
     rows, names = as_table(without_masks(x.x))
-    dtype = float_dtype(rows)
-    weights = check_gaps(rows, as_weights(x.weights, len(rows)), names)
-    n_counted = int(np.count_nonzero(weights))
-    check_enough_rows(n_counted, n_components)
-    units = measure(rows, weights, family, dtype, names)
-    weight_unit = float(weights.sum() / n_counted)
-    n_rows = bucket(len(rows))
-    padded = np.zeros(n_rows, dtype)
-    padded[: len(rows)] = weights / weight_unit
-    z = standardise(rows, weights, units, dtype, n_rows)
-    data = Incomplete(jax.device_put(z), jax.device_put(padded), laid_out(z))
-    column_weights = weights @ ~np.isnan(rows) if rows.dtype.kind == "f" else np.full(rows.shape[1], weights.sum())
-    return Intake(data, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
+
+    def made(z: np.ndarray, weights: np.ndarray, units: Units) -> Incomplete:
+        return Incomplete(z, weights, laid_out(z))
+
+    return scaled(rows, names, x.weights, n_components, family, made)

@@ -17,6 +17,7 @@ _MOST_PADDED = 4
 _MOST_ENTRIES = 1 << 18
 """The most entries of the covariances of all patterns: beyond, rows are passed over one by one, in flat memory."""
 
+
 class Layout(NamedTuple):
     """Rows in S segments of C, each of one of G patterns.
 

@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from jaxgmm.data.centring import about
 from jaxgmm.data.passes import normalise, weighted_sum
-from jaxgmm.data.patterns import CHUNK, Measured, centre_of_stack
+from jaxgmm.data.patterns import CHUNK, centre_of_stack
 from jaxgmm.data.tiers import wide
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments, Statistic

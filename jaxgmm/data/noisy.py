@@ -5,23 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxgmm.data.blurred import BlurredRows, default_weights, seen_in
+from jaxgmm.data.blurred import BlurredRows
+from jaxgmm.data.blurred_intake import default_weights, scaled, seen_in
 from jaxgmm.data.conversion import converted
-from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_shape, without_masks
+from jaxgmm.data.gaps import check_noise, check_noise_shape, without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout
 from jaxgmm.data.patterns import Measured
 from jaxgmm.data.protocol import check_no_weights
-from jaxgmm.data.scaling import bucket, measure, standardise
-from jaxgmm.host.arrays import as_numbers, as_table, float_dtype, is_traced
-from jaxgmm.host.weights import as_weights, check_enough_rows
+from jaxgmm.host.arrays import as_numbers, as_table, is_traced
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.units import Units
 from jaxgmm.numerics.trees import register_dataclass
 
 
@@ -79,22 +78,12 @@ def _(x: Noisy, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixt
 def _(x: Noisy, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     check_no_weights(sample_weight)
     rows, names = as_table(without_masks(x.x))
-    dtype = float_dtype(rows)
     noise = check_noise(x.noise, rows, names)
-    variances = noise if noise.ndim == 2 else np.diagonal(noise, axis1=1, axis2=2)
-    rows = np.where(np.isinf(variances), np.nan, rows)
-    weights = check_gaps(rows, as_weights(x.weights, len(rows)), names)
-    n_counted = int(np.count_nonzero(weights))
-    check_enough_rows(n_counted, n_components)
-    units = measure(rows, weights, family, dtype, names)
-    weight_unit = float(weights.sum() / n_counted)
-    n_rows = bucket(len(rows))
-    padded = np.zeros(n_rows, dtype)
-    padded[: len(rows)] = weights / weight_unit
-    scale = np.asarray(units.scale)
-    scaled = np.zeros((n_rows, *noise.shape[1:]), dtype)
-    scaled[: len(rows)] = noise / (scale**2 if noise.ndim == 2 else scale[:, None] * scale)
-    z = standardise(rows, weights, units, dtype, n_rows)
-    data = Noisy(jax.device_put(z), jax.device_put(scaled), jax.device_put(padded))
-    column_weights = weights @ ~np.isnan(rows)
-    return Intake(data, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
+    rows = np.where(np.isinf(noise if noise.ndim == 2 else np.diagonal(noise, axis1=1, axis2=2)), np.nan, rows)
+
+    def made(z: np.ndarray, weights: np.ndarray, units: Units) -> Noisy:
+        scale, held = np.asarray(units.scale), np.zeros((len(z), *noise.shape[1:]), z.dtype)
+        held[: len(rows)] = noise / (scale**2 if noise.ndim == 2 else scale[:, None] * scale)
+        return Noisy(z, held, weights)
+
+    return scaled(rows, names, x.weights, n_components, family, made)

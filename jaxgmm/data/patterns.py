@@ -1,7 +1,7 @@
 """Incomplete rows sorted by which of their values were observed: the rows of a pattern share each component's factor.
 
-Within a pattern and a component the conditional mean is linear in the row. So the sums of the observed values, taken by
-two matrix products as for complete rows, suffice, and the gaps are filled afterwards, in D x D algebra for each pattern.
+Within a pattern and a component the conditional mean is linear in the row. So sums of the observed values, taken by two
+matrix products as for complete rows, suffice, and the gaps are filled afterwards, in D x D algebra for each pattern.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def by_patterns(
         raw = jnp.moveaxis(sums.reshape(n_patterns, n_sums, *shape), 2, 0)
         fill = functools.partial(_filled, statistic, layout.observed)
         filling = (array.reshape(-1, *shape, n_features, n_features) for array in (prepared.gain, prepared.spread))
-        moments = jax.vmap(fill, (0, 1, 1, 0))(raw, *filling, stack.means)
+        moments = jax.vmap(fill, (0, 1, 1, 0))(raw, next(filling), next(filling), stack.means)
         moments = moments._replace(mean=moments.mean + centre[None, None])
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood))
 
@@ -182,9 +182,7 @@ def _prepare(stack: Mixture, observed: Array) -> _Patterned:
     return _Patterned(coefficients, gain, spread)
 
 
-def _filled(
-    statistic: Statistic, observed: Array, raw: Array, gain: Array, spread: Array, means: Array
-) -> Moments:
+def _filled(statistic: Statistic, observed: Array, raw: Array, gain: Array, spread: Array, means: Array) -> Moments:
     """Moments about the centre, from sums of the observed values' features; the gaps filled, the patterns merged.
 
     Args:

@@ -84,7 +84,7 @@ class RowWise(Data, Protocol):
 
 
 class Scored(RowWise, Protocol):
-    """Data whose rows can be weighted anew, simulated and taken one by one, as inference asks, though they are not plain.
+    """Data whose rows, though not plain, can be weighted anew, simulated and taken one by one, as inference asks.
 
     Moments are differentiable in the mixture and in the data.
     """

@@ -18,11 +18,9 @@ from jaxgmm.fitting.criteria import check_criterion, classification_entropy, n_p
 from jaxgmm.fitting.fit import fit_task
 from jaxgmm.fitting.results import FAILED, FitResult, Status
 from jaxgmm.fitting.tasks import Options, task_of
-from jaxgmm.host.arrays import as_table
 from jaxgmm.host.cautions import caution
 from jaxgmm.host.checks import as_callback, as_count, as_key, check_climber, keyed
 from jaxgmm.host.progress import Callback, Progress
-from jaxgmm.host.weights import as_weights
 from jaxgmm.model.families.dense import FULL, TIED
 from jaxgmm.model.families.diagonal import DIAG, SPHERICAL
 from jaxgmm.model.families.protocol import Family

@@ -165,9 +165,12 @@ def check_finite(x: np.ndarray, weights: np.ndarray, names: Names | None = None)
         if bad.any():
             row, column = np.argwhere(bad)[0]
             values = "x" if names is None else "numpy.asarray(x)"
+            gaps = (
+                "; where NaN is a missing value, pass jaxgmm.Incomplete(x)" if np.isnan(x[start + row, column]) else ""
+            )
             raise ValueError(
                 f"x holds {x[start + row, column]} in row {start + row}, {column_label(int(column), names)}: drop such "
-                f"rows with x[numpy.isfinite({values}).all(axis=1)], or give them sample_weight 0"
+                f"rows with x[numpy.isfinite({values}).all(axis=1)], or give them sample_weight 0{gaps}"
             )
 
 

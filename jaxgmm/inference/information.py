@@ -96,7 +96,8 @@ def sensitivities(around: Neighbourhood) -> Parameters:
 
 def inverse_factor(around: Neighbourhood, data: Any) -> Array:
     """L⁻¹ for the observed information H = L Lᵀ at an optimum, (P, P); NaN if the mixture is no maximum."""
-    return inverse_lower(cholesky(_plain_information(around, data) if has(data, *PLAIN) else _information(around, data)))
+    known = _plain_information if has(data, *PLAIN) else _information
+    return inverse_lower(cholesky(known(around, data)))
 
 
 def _information(around: Neighbourhood, data: Scored) -> Array:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import ArrayLike
 
 from jaxgmm.data.centring import about, centre_of
 from jaxgmm.data.kernels.shares import log_shares
@@ -72,7 +73,7 @@ def _in_family(parts: Mixture) -> Mixture:
     return parts if parts.family.closed else unrestricted(parts)
 
 
-def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike) -> Mixture:
+def condition(mixture: Mixture | Fitted, dims: Sequence[int | str], values: Any) -> Mixture:
     """The conditional distribution of the other columns, given the values of some.
 
     With a the other columns, b = dims and v = values: π_k ∝ π_k N(v; μ_b, Σ_bb), μ_k = μ_a + Σ_ab Σ_bb⁻¹ (v − μ_b) and
@@ -80,16 +81,17 @@ def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike)
 
     Args:
         mixture: the mixture.
-        dims: indices of the columns whose values are given, at least one and not all; static.
-        values: v, their values, (len(dims),).
+        dims: indices of the columns whose values are given, or for a fit of a table their names, at least one and not
+            all; static.
+        values: v, their values, (len(dims),); or those of N rows, (N, len(dims)), an array or a table.
 
     Returns:
-        The mixture of the other columns, in their order.
+        The mixture of the other columns, in their order; a stack of N for N rows.
 
     Raises:
         TypeError: if `mixture` is neither a mixture nor a fit, dims holds no integers, or values no real numbers.
         ValueError: if dims is empty, names every column, repeats one or names one that does not exist, or if
-            values has another length.
+            values has another shape.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -97,20 +99,29 @@ def condition(mixture: Mixture | Fitted, dims: Sequence[int], values: ArrayLike)
         [0.012 0.988]
     """
     names, mixture = names_in(mixture), as_mixture(mixture)
-    known = _columns(mixture, dims)
+    known = _columns(mixture, _places(dims, names))
     check_names(values, None if names is None else Names(names[d] for d in known), "values")
     other = [d for d in range(mixture.n_features) if d not in set(known)]
     if not other:
         raise ValueError(f"dims {tuple(known)} are all {mixture.n_features} columns: none is left to describe")
     values = as_floats(values, "values", mixture.means).astype(mixture.means.dtype)
-    if values.shape != (len(known),):
-        raise ValueError(f"values must have shape ({len(known)},), one for each of dims, not {values.shape}")
-    return _condition(mixture, tuple(known), tuple(other), values)
+    if values.ndim not in (1, 2) or values.shape[-1] != len(known):
+        wanted = f"({len(known)},), one for each of dims, or (N, {len(known)})"
+        raise ValueError(f"values must have shape {wanted}, not {values.shape}")
+    return (_condition if values.ndim == 1 else _condition_each)(mixture, tuple(known), tuple(other), values)
+
+
+@program(static_argnums=(1, 2))
+def _condition_each(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...], values: Array) -> Mixture:
+    return jax.vmap(lambda row: _conditional(mixture, list(dims), list(others), row))(values)
 
 
 @program(static_argnums=(1, 2))
 def _condition(mixture: Mixture, dims: tuple[int, ...], others: tuple[int, ...], values: Array) -> Mixture:
-    known, other = list(dims), list(others)
+    return _conditional(mixture, list(dims), list(others), values)
+
+
+def _conditional(mixture: Mixture, known: list[int], other: list[int], values: Array) -> Mixture:
     means = mixture.means
     observed, rest, whitened, shift = _split(mixture.covs, known, other, values[None, :] - means[:, known])
     # A component too far to be squared, beside one that is not, has no part in what is left.
@@ -145,6 +156,21 @@ def _(
 ) -> tuple[Covariances, Covariances, Array, Array]:
     observed = _of_columns(covs, known)
     return observed, _of_columns(covs, other), observed.solve(residual), jnp.zeros((), residual.dtype)
+
+
+def _places(dims: Sequence[int | str], names: Names | None) -> Any:
+    """The columns that are meant by indices or names."""
+    listed: Any = [dims] if isinstance(dims, str) or np.ndim(dims) == 0 else list(dims)
+    if not any(isinstance(dim, str) for dim in listed):
+        return dims
+    if names is None:
+        raise ValueError(
+            f"dims names {listed}, but the mixture has no names of columns: pass a fit of a table, or indices"
+        )
+    unknown = [dim for dim in listed if isinstance(dim, str) and dim not in names]
+    if unknown:
+        raise ValueError(f"dims names {unknown[0]!r}, but the columns of the fit are {list(names)}")
+    return [names.index(dim) if isinstance(dim, str) else dim for dim in listed]
 
 
 def _columns(mixture: Mixture, dims: Sequence[int]) -> list[int]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
+from jaxgmm.data.gaps import check_noise_shape
+from jaxgmm.data.noise import errors
+from jaxgmm.host.arrays import as_floats
 from jaxgmm.host.checks import as_count, as_key, keyed
 from jaxgmm.model.covariances.dense import as_dense
 from jaxgmm.model.fitted import Fitted, as_mixture
@@ -15,20 +19,22 @@ from jaxgmm.numerics.programs import program
 
 
 @keyed
-def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]:
-    """Rows drawn from a mixture, k ~ π and x ~ N(μ_k, Σ_k), and their components.
+def sample(key: Array, mixture: Mixture | Fitted, n: int, *, noise: ArrayLike | None = None) -> tuple[Array, Array]:
+    """Rows drawn from a mixture, k ~ π and x ~ N(μ_k, Σ_k), and their components; with errors, where noise is given.
 
     Args:
         key: a typed key, `jax.random.key(0)`.
         mixture: the mixture.
         n: number of rows; static.
+        noise: variances (n, D) or covariances (n, D, D) of errors e_i ~ N(0, S_i) that are added to the rows; see
+            `Noisy`. None is no errors.
 
     Returns:
         Rows, (n, D), and the component that each came from, (n,); NaN and −1 where a weight is NaN.
 
     Raises:
         TypeError: if the key is not typed, `mixture` is neither a mixture nor a fit, or n is not an integer.
-        ValueError: if the mixture is a stack, or n is negative.
+        ValueError: if the mixture is a stack, n is negative, or noise is of another shape.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -36,8 +42,18 @@ def sample(key: Array, mixture: Mixture | Fitted, n: int) -> tuple[Array, Array]
         >>> x.shape, labels.shape
         ((100, 2), (100,))
     """
-    mixture = as_mixture(mixture)
-    return _sample(as_key(key), mixture, as_count(n, "n", least=0))
+    mixture, key, n = as_mixture(mixture), as_key(key), as_count(n, "n", least=0)
+    rows, labels = _sample(key, mixture, n)
+    if noise is None:
+        return rows, labels
+    held = as_floats(noise, "noise", rows).astype(rows.dtype)
+    check_noise_shape(held.shape, rows.shape)
+    return _with_errors(jax.random.fold_in(key, 1), rows, held), labels
+
+
+@program()
+def _with_errors(key: Array, rows: Array, noise: Array) -> Array:
+    return rows + errors(jax.random.normal(key, rows.shape, rows.dtype), noise)
 
 
 @program(static_argnums=(2,), size=lambda key, mixture, n: n * mixture.n_features)

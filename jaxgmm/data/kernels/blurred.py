@@ -88,7 +88,7 @@ def look(mixture: Mixture, columns: Array, blur: Blur) -> View:
 
 
 def _dense(mixture: Mixture, residuals: Array, blur: Blur) -> tuple[Array, Array, Array, Array]:
-    """y (D, K, C), log|T|/2, Gᵀy (D, K, C) and Σ_k − GᵀG, by a factor for each row and component."""
+    """Y (D, K, C), log|T|/2, Gᵀy (D, K, C) and Σ_k − GᵀG, by a factor for each row and component."""
     covariances = jnp.moveaxis(mixture.covs.dense(), 0, -1)[..., None]
     cross = jnp.where(blur.observed[:, None, None, :], covariances, 0.0)
     left = eliminated(_total(covariances, blur), residuals, cross, covariances)

@@ -1,0 +1,122 @@
+"""Blurred rows as they are given, in the forms that functions take: arrays and tables checked, weighed and scaled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from jaxgmm.data.blurred import BlurredRows
+from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, weighed
+from jaxgmm.data.gaps import check_gaps, without_masks
+from jaxgmm.data.intake import Intake
+from jaxgmm.data.protocol import check_no_weights
+from jaxgmm.data.rows import Rows, as_rows
+from jaxgmm.data.scaling import bucket, measure, standardise
+from jaxgmm.host.arrays import Names, as_numbers, as_table, float_dtype
+from jaxgmm.host.shapes import check_rows
+from jaxgmm.host.weights import as_weights, check_enough_rows
+from jaxgmm.model.families.protocol import Family
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.units import Units
+
+
+def default_weights(x: Any) -> Any:
+    """Weights of 1 for the rows of an array or a table; None for what is neither, such as a leaf's stand-in."""
+    if not isinstance(x, list | tuple) and not getattr(x, "shape", ()):
+        return None
+    dtype = getattr(x, "dtype", None)
+    return np.ones(len(x), dtype if dtype == np.float32 else np.float64)
+
+
+def scaled(
+    rows: np.ndarray,
+    names: Names | None,
+    sample_weight: ArrayLike,
+    n_components: int,
+    family: Family,
+    made: Callable[[np.ndarray, np.ndarray, Units], BlurredRows],
+) -> Intake:
+    """Rows with gaps, scaled on the host as plain rows are, as what a fit is made of.
+
+    Args:
+        rows: NaN where a value is missing, (N, D).
+        names: of the columns.
+        sample_weight: of the rows, (N,).
+        n_components: K.
+        family: whose covariances are fitted.
+        made: makes data of scaled rows (n, D), their weights (n,), both in the fit's dtype, and the units; rows of
+            weight 0 may fill them up.
+
+    Raises:
+        TypeError: if the weights hold no real numbers.
+        ValueError: if the weights are bad, a value that counts is infinite, a column was never observed, or cannot be
+            represented in the rows' dtype, or too few rows count.
+    """
+    dtype = float_dtype(rows)
+    weights = check_gaps(rows, as_weights(sample_weight, len(rows)), names)
+    n_counted = int(np.count_nonzero(weights))
+    check_enough_rows(n_counted, n_components)
+    units = measure(rows, weights, family, dtype, names)
+    weight_unit = float(weights.sum() / n_counted)
+    n_rows = bucket(len(rows))
+    padded = np.zeros(n_rows, dtype)
+    padded[: len(rows)] = weights / weight_unit
+    data = made(standardise(rows, weights, units, dtype, n_rows), padded, units)
+    column_weights = weights @ ~np.isnan(rows) if rows.dtype.kind == "f" else np.full(rows.shape[1], weights.sum())
+    held = jax.tree.map(jax.device_put, data)
+    return Intake(held, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
+
+
+def seen_in(mixture: Mixture, x: BlurredRows) -> tuple[Mixture, Array, Array]:
+    """A mixture and blurred rows in one dtype, and the rows' weights, 0 for those of which nothing was observed.
+
+    Raises:
+        TypeError: if the rows or the weights hold no real numbers.
+        ValueError: if the rows are not (N, D) with the mixture's D, or the weights not (N,).
+    """
+    given = without_masks(x.x)
+    rows = as_numbers(given, "x")
+    check_rows(rows, given)
+    mixture, rows = as_points(mixture, rows)
+    weights = as_rows(rows, x.weights, "the weights of x").weights
+    return mixture, rows, jnp.where(jnp.all(jnp.isnan(rows), axis=1), 0.0, weights)
+
+
+@plain.register
+def _(x: BlurredRows) -> Any:
+    return x.x
+
+
+@completed.register
+def _(x: BlurredRows, sample_weight: ArrayLike | None, key: Array) -> tuple[Any, Any]:
+    check_no_weights(sample_weight)
+    given = without_masks(x.x)
+    rows = as_numbers(given, "x")
+    check_rows(rows, given)
+    dtype, own = float_dtype(rows), cast(Any, x)
+    held = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, dtype), dataclasses.replace(own, x=rows, layout=None, measured=None)
+    )
+    drawn = held.draw_rows(key, len(rows))
+    return drawn.x, drawn.weights
+
+
+@rows_of.register
+def _(x: BlurredRows, key: Array) -> Rows:
+    return Rows(*completed(x, None, key))
+
+
+@weighed.register
+def _(x: BlurredRows, sample_weight: ArrayLike | None) -> Weighed:
+    check_no_weights(sample_weight)
+    table = as_table(without_masks(x.x))
+    weights = as_weights(x.weights, len(table.rows))
+    empty = np.isnan(table.rows).all(axis=1) if table.rows.dtype.kind == "f" else np.zeros(len(weights), bool)
+    return Weighed(x, None, np.where(empty, 0.0, weights), table.rows.shape[1])
