@@ -29,6 +29,7 @@ os.environ["MPLBACKEND"] = "agg"  # pyplot may look for a screen
 
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # a seventh of the suite's time went to lines in programs
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # and in the processes that tests start
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -37,7 +37,7 @@ def test_it_climbs_to_the_optimum_of_em_and_never_falls(algorithm):
 @MEMBERS
 def test_state_is_carried_and_info_reported(algorithm):
     start, rows = given()
-    problem = posed(rows, settle(None, rows.x.dtype))
+    problem = jax.jit(posed)(rows, settle(None, rows.x.dtype))
     init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)
     (state, info), visited = init(start, problem), []
     assert info.n_passes == 0 and np.isnan(info.objective) and np.isposinf(info.gain)

@@ -53,6 +53,13 @@ def test_em_ends_where_the_gradient_is_zero(prior, family):
     np.testing.assert_allclose(found.objective, value, rtol=1e-12)
     history = np.asarray(found.history[: found.n_iter])
     assert np.all(np.diff(history) >= -1e-12 * np.abs(history[0]))
+
+
+@pytest.mark.exhaustive
+@CASES
+def test_accelerated_em_ends_there_too(prior, family):
+    start, rows = given(family)
+    found = jaxgmm.run(EM(), start, rows, prior=prior, tol=1e-14)
     quick = jaxgmm.run(Accelerated(EM()), start, rows, prior=prior, tol=1e-14)
     np.testing.assert_allclose(quick.objective, found.objective, rtol=1e-12)
 
@@ -101,13 +108,14 @@ def test_it_is_the_same_belief_in_other_units(prior, family):
     np.testing.assert_allclose(fitted.objective, objective, rtol=1e-10)
 
 
+@pytest.mark.exhaustive
 @CASES
 def test_standard_errors_are_those_of_the_objective(prior, family):
     start, rows = given(family)
     optimum = jaxgmm.run(EM(), start, rows, prior=prior, tol=0, max_iter=300).mixture
     objective, flat, unravel = flat_objective(optimum, rows, prior)
     covariance = np.linalg.inv(-np.asarray(jax.jit(jax.hessian(objective))(flat)))
-    jacobian = np.asarray(jax.jacobian(lambda v: jaxgmm.constrain(unravel(v)).means.ravel())(flat))
+    jacobian = np.asarray(jax.jit(jax.jacobian(lambda v: jaxgmm.constrain(unravel(v)).means.ravel()))(flat))
     expected = np.sqrt(np.einsum("ip,pq,iq->i", jacobian, covariance, jacobian))
     errors = jaxgmm.standard_errors(optimum, rows, prior=prior)
     np.testing.assert_allclose(errors.means.ravel(), expected, rtol=1e-5)

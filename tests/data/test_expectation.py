@@ -132,6 +132,7 @@ def test_rows_made_ready_give_the_same_pass(stacked, dtype):
     close(found, expected, 30 * tolerance(dtype))
 
 
+@pytest.mark.exhaustive
 def test_a_broken_member_leaves_the_others_alone(dtype):
     x, weights, labels = clusters(203, 3, 4, dtype)
     good = labelled(x, labels, "full")
@@ -215,6 +216,7 @@ def test_derivatives_are_those_of_residuals(family, dtype):
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(total))
 
 
+@pytest.mark.exhaustive
 def test_spare_components_stay_empty(dtype):
     x, weights, labels = clusters(203, 3, 2, dtype)
     mixture = labelled(x, labels, "full")

@@ -14,7 +14,8 @@ def test_restarts_over_devices_equal_restarts_on_one(algorithm):
         from jax.sharding import AxisType, PartitionSpec as P
         assert jax.device_count() == 2
         mesh = jax.make_mesh((2,), ("restarts",), axis_types=(AxisType.Auto,))
-        x = jnp.concatenate([jax.random.normal(jax.random.key(k), (100, 2)) + 4 * k for k in range(3)])
+        x = np.random.default_rng(0).normal(size=(300, 2)) + 4 * np.repeat(np.arange(3), 100)[:, None]
+        x = jnp.asarray(x, jnp.float32)
         keys = jax.random.split(jax.random.key(1), 4)
         algorithm = ALGORITHM
 
@@ -25,7 +26,7 @@ def test_restarts_over_devices_equal_restarts_on_one(algorithm):
             return jax.vmap(one)(keys)
 
         spread = jax.jit(jax.shard_map(climb, mesh=mesh, in_specs=(P("restarts"), P()), out_specs=P("restarts")))
-        np.testing.assert_allclose(spread(keys, x), climb(keys, x), rtol=1e-5)
+        np.testing.assert_allclose(spread(keys, x), jax.jit(climb)(keys, x), rtol=1e-5)
     """
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}

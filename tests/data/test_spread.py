@@ -57,14 +57,8 @@ def test_fits_are_those_of_one_device_and_a_pass_has_one_sum():
         shared = spread.spread_over(rows, jax.devices())
         assert shared.x.shape == (2001, 2) and len(shared.x.sharding.device_set) == 3
         moments = jax.jit(lambda m, rows: rows.moments(m, m.family.statistic))
-        for family in ("full", "spherical"):
-            mixture = jaxgmm.project(start, family)
-            close(moments(mixture, shared), moments(mixture, rows))
+        close(moments(start, shared), moments(start, rows))
         assert sums(moments, start, shared) == (0, 1)
-        # One for the columns, and one in the loop.
-        lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
-        climb = jax.vmap(lambda m, rows: run(EM(), m, rows, max_iter=5), (0, None))
-        assert sums(climb, lanes, shared) == (0, 2)
 
         seen = []
         kept = spread.spread_over
@@ -82,14 +76,39 @@ def test_fits_are_those_of_one_device_and_a_pass_has_one_sum():
         close(shared, alone)
         for fitted in shared:
             assert not fitted.mixture.means.committed and len(fitted.mixture.means.sharding.device_set) == 1
-        # What is traced, or bound to devices, stays where it is.
-        close(jax.jit(climb)(start, x), alone[1])
+    """)
+
+
+@pytest.mark.exhaustive
+def test_a_loop_has_one_sum_and_what_is_traced_or_bound_to_devices_stays_where_it_is():
+    on_three_devices("""
+        rows = Rows(jnp.asarray(x), jnp.ones(2000))
+        shared = spread.spread_over(rows, jax.devices())
+        moments = jax.jit(lambda m, rows: rows.moments(m, m.family.statistic))
+        mixture = jaxgmm.project(start, "spherical")
+        close(moments(mixture, shared), moments(mixture, rows))
+        # One for the columns, and one in the loop.
+        lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
+        climb = jax.vmap(lambda m, rows: run(EM(), m, rows, max_iter=5), (0, None))
+        assert sums(climb, lanes, shared) == (0, 2)
+
+        seen = []
+        kept = spread.spread_over
+        spread.spread_over = lambda *args: seen.append(len(args[1])) or kept(*args)
+        compact._MOST_ENTRIES = 0
+        climb = lambda m, x: run(EM(), m, x, max_iter=20, tol=0)
+        alone = climb(start, x)
+        assert seen == []
+        spread._LEAST_SHARE = 2000 * 3 * 6 // 2 - 100
+        close(jax.jit(climb)(start, x), alone)
         last = jax.devices()[2]
         bound = jax.device_put(x, last)
         assert climb(start, bound).mixture.means.sharding.device_set == {last}
         with jax.default_device(last):
             climb(start, x)
-        assert seen == [2, 2]
+        assert seen == []
+        climb(start, x)
+        assert seen == [2]
     """)
 
 
@@ -97,27 +116,42 @@ def shared_by_one(rows):
     return spread_over(rows, jax.devices()[:1])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_sums_and_derivatives_are_those_of_rows(family, dtype):
+def check_shared_rows(function, family, dtype, factor):
+    """That rows which one device shares give what rows give."""
     start, x, weights = cases.drawn_rows(family, n_rows=120, n_components=2, dtype=dtype)
     rows = Rows(jnp.asarray(x), jnp.asarray(weights))
-    shared = shared_by_one(rows)
-    rtol = 100 * tolerance(dtype)
+    found, expected = (jax.jit(function)(start, data) for data in (shared_by_one(rows), rows))
+    rtol = 100 * factor * tolerance(dtype)
+    chex.assert_trees_all_close(found, expected, rtol=rtol, atol=rtol)
 
-    def close(function, factor=1):
-        found, expected = (jax.jit(function)(start, data) for data in (shared, rows))
-        chex.assert_trees_all_close(found, expected, rtol=factor * rtol, atol=factor * rtol)
 
-    close(lambda m, data: (data.columns(), data.ready(data.columns()).distances, jaxgmm.e_step(m, data)))
-    close(lambda m, data: jax.value_and_grad(jaxgmm.log_likelihood)(m, data), factor=10)
-    options = dict(tol=0, max_iter=2)
-    close(lambda m, data: jax.jvp(lambda m: jaxgmm.run(EM(), m, data, **options).mixture, (m,), (m,)), factor=100)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sums_are_those_of_rows(family, dtype):
+    def sums(m, data):
+        return data.columns(), data.ready(data.columns()).distances, jaxgmm.e_step(m, data)
+
+    check_shared_rows(sums, family, dtype, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_slopes_are_those_of_rows(family, dtype):
+    check_shared_rows(jax.value_and_grad(jaxgmm.log_likelihood), family, dtype, 10)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("family", FAMILIES)
+def test_derivatives_of_runs_are_those_of_rows(family, dtype):
+    def moved(m, data):
+        return jax.jvp(lambda m: jaxgmm.run(EM(), m, data, tol=0, max_iter=2).mixture, (m,), (m,))
+
+    check_shared_rows(moved, family, dtype, 100)
 
 
 def test_a_share_without_weight_counts_for_nothing(dtype):
     start, x, weights = cases.drawn_rows("full", n_rows=120, n_components=2, dtype=dtype)
     rows = Rows(jnp.asarray(x), jnp.zeros_like(weights))
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(shared_by_one(rows).columns()))
+    columns = jax.jit(lambda data: data.columns())(shared_by_one(rows))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(columns))
 
 
 def test_rows_of_a_kind_stay_of_that_kind():

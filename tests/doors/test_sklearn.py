@@ -282,6 +282,7 @@ def test_warm_start_goes_on():
         restarted.set_params(n_components=2).fit(x)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random", "random_from_data"])
 def test_every_start_fits(init_params):
     x, _ = rows()

@@ -51,6 +51,7 @@ def test_a_slow_problem_takes_far_fewer_passes():
     assert -1e-9 <= float(optimum - fast.objective) / 1000 < 3e-8
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("order", [1, 8])
 def test_the_first_iteration_is_that_of_em_and_memory_may_be_short(order, dtype):
     start, x, weights = overlapping("full", dtype)
@@ -60,6 +61,7 @@ def test_the_first_iteration_is_that_of_em_and_memory_may_be_short(order, dtype)
     assert fast.n_passes == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_float32_converges_to_where_em_does(family):
     start, x, weights = overlapping(family, np.float32)

@@ -70,6 +70,7 @@ def test_fixed_point_has_the_datas_moments(family):
         np.testing.assert_allclose(np.trace(covariance), np.trace(sample), atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_integer_weights_equal_repeated_rows(family, dtype):
     x, _ = cases.rows(40, dtype=dtype)
@@ -143,6 +144,7 @@ def test_components_a_thousand_times_tighter_than_the_data_are_right_to_one_perc
     np.testing.assert_allclose(fitted.mixture.covariances * 1e6, expected * 1e6, rtol=0.01, atol=0.01)
 
 
+@pytest.mark.exhaustive
 def test_run_under_jit_vmap_and_jvp(dtype):
     x, weights = cases.rows(40, dtype=dtype)
     starts = [cases.mixture("full", dtype=dtype, seed=seed)[0] for seed in range(3)]

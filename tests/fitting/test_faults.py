@@ -69,11 +69,20 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_gives_a_sound_fit_or_goes_through(blobs, interruptible):
+    check_interrupts(blobs[0], np.linspace(0, 0.5, 5))
+
+
+@pytest.mark.exhaustive
 def test_ctrl_c_at_any_time_gives_a_sound_fit_or_goes_through(blobs, interruptible):
-    x = np.tile(blobs[0], (50, 1))
+    check_interrupts(blobs[0], np.linspace(0, 0.5, 12))
+
+
+def check_interrupts(x, delays):
+    x = np.tile(x, (50, 1))
     options = dict(n_init=4, max_iter=10**6, tol=0)
     jaxgmm.fit(KEY, x, 4, **{**options, "tol": 1e30})
-    for delay in np.linspace(0, 0.5, 12):
+    for delay in delays:
         timer = threading.Timer(float(delay), lambda: os.kill(os.getpid(), signal.SIGINT))
         try:
             timer.start()
@@ -89,6 +98,7 @@ def test_ctrl_c_at_any_time_gives_a_sound_fit_or_goes_through(blobs, interruptib
         np.testing.assert_allclose(fitted.log_likelihood, jaxgmm.log_likelihood(fitted.mixture, x), rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_fit_goes_on_from_a_file_as_if_it_had_never_stopped(faithful, tmp_path):
     x, labels = faithful
     options = dict(prior=jaxgmm.Ridge(1e-6), tol=0)

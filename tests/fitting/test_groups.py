@@ -55,7 +55,7 @@ def test_each_group_is_fitted_as_if_alone(rows):
     weights = [rng.integers(0, 3, size=len(x)).astype(x.dtype) for x in rows]
     fitted = jaxgmm.fit_groups(KEY, rows, 2, weights, **OPTIONS)
     assert len(fitted) == len(rows) and fitted.labels == tuple(range(len(rows)))
-    for place in (1, 4):
+    for place in (3, 4):
         check(fitted, place, rows[place], weights[place])
 
 
@@ -98,11 +98,11 @@ def test_one_set_of_programs_serves_all_sizes_and_few_lanes_all_groups(rows, mon
 
 
 def test_what_a_pool_does_not_take_or_spoils_is_fitted_alone(rows, monkeypatch):
-    expected = jaxgmm.fit_groups(KEY, rows[:2], 2, **OPTIONS)
+    expected = jaxgmm.fit_groups(KEY, rows, 2, **OPTIONS)
     monkeypatch.setattr(module, "fault_of", lambda *_: "a fault")
-    spoiled = jaxgmm.fit_groups(KEY, rows[:2], 2, **OPTIONS)
+    spoiled = jaxgmm.fit_groups(KEY, rows, 2, **OPTIONS)
     monkeypatch.setattr(turns, "_MOST_NUMBERS", 1)
-    alone = jaxgmm.fit_groups(KEY, rows[:2], 2, **OPTIONS)
+    alone = jaxgmm.fit_groups(KEY, rows, 2, **OPTIONS)
     for fitted in (spoiled, alone):
         np.testing.assert_allclose(fitted.mixture.means, expected.mixture.means, rtol=1e-6, atol=1e-6)
 
@@ -189,7 +189,7 @@ def test_a_fit_that_is_refused_does_not_lose_the_others(rows, monkeypatch):
 
     monkeypatch.setattr(tasks.Task, "result", refused)
     with pytest.warns(UserWarning, match="group 1: column 1 of x is too fine"):
-        fitted = jaxgmm.fit_groups(KEY, rows[:3], 2, **OPTIONS)
+        fitted = jaxgmm.fit_groups(KEY, rows, 2, **OPTIONS)
     assert fitted[0].converged and fitted[2].converged and fitted.status[1] == jaxgmm.Status.NONFINITE
     assert np.isnan(fitted.mixture.means[1]).all()
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="no group could be fitted"):
@@ -224,7 +224,7 @@ def test_labels_keep_their_types(labels, expected):
 
 
 def test_a_label_is_no_place(rows):
-    x = [[0.0], [1.0], [5.0], [7.0]]
+    x = np.array([[0.0], [1.0], [5.0], [7.0]])
     fitted = jaxgmm.fit_groups(KEY, {True: x[:2], False: x[2:]}, 1, n_init=1)
     assert fitted[True].mixture.means == 0.5 and fitted.of(False).mixture.means == 6 and fitted[0].mixture.means == 0.5
     mixed = jaxgmm.fit_groups(KEY, {"a": x[:2], 1: x[2:], None: x[1:3]}, 1, n_init=1)
@@ -256,7 +256,7 @@ def test_where_nothing_has_ended_an_interrupt_goes_through(rows, monkeypatch):
 
 
 def test_collapses_are_named_in_one_warning(rows):
-    flat = np.zeros((30, 2), rows[0].dtype)
+    flat = np.zeros((SIZES[2], 2), rows[0].dtype)
     flat[:3] = np.eye(3)[:, :2]
     with pytest.warns(UserWarning, match=r"1 of 2 fits collapsed.*'flat'"):
         fitted = jaxgmm.fit_groups(KEY, {"sound": rows[0], "flat": flat}, 2, prior=jaxgmm.Ridge(1e-6), **OPTIONS)

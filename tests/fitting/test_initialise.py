@@ -28,6 +28,7 @@ def test_a_start_is_a_sound_mixture_of_the_family(method, family, dtype):
     np.testing.assert_array_equal(again.means, start.means)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", METHODS)
 def test_padding_and_weights(method, dtype):
     _, x, weights = cases.drawn_rows("full", dtype=dtype)

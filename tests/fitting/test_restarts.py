@@ -35,6 +35,20 @@ def statuses(fitted):
     return np.asarray(fitted.restarts.status)
 
 
+@pytest.mark.exhaustive
+def test_new_numbers_compile_nothing(blobs, dtype):
+    x = blobs[0].astype(dtype)
+    programs = [restarts.start_all, race.advance, restarts.end_all]
+    for program in programs:
+        program.clear_cache()
+    fit(x)
+    before = [program.n_programs() for program in programs]
+    assert before == [1, 1, 1]
+    for i in range(3):
+        jaxgmm.fit(jax.random.key(i), x * (i + 2), 5, init="random-rows", n_init=R, max_iter=200, tol=10.0 ** -(i + 2))
+    assert [program.n_programs() for program in programs] == before
+
+
 def test_the_best_of_the_short_runs_go_on_as_if_alone(blobs, dtype):
     x = blobs[0].astype(dtype)
     fitted, short, whole = fit(x), unhalved(x, max_iter=SHORT), unhalved(x)
@@ -58,19 +72,6 @@ def test_the_clock_decides_nothing(blobs, dtype, monkeypatch):
         monkeypatch.setattr(race, "_BLOCK_SECONDS", seconds)
         again = fit(x)
         jax.tree.map(np.testing.assert_array_equal, again, fitted)
-
-
-def test_new_numbers_compile_nothing(blobs, dtype):
-    x = blobs[0].astype(dtype)
-    programs = [restarts.start_all, race.advance, restarts.end_all]
-    for program in programs:
-        program.clear_cache()
-    fit(x)
-    before = [program.n_programs() for program in programs]
-    assert before == [1, 1, 1]
-    for i in range(3):
-        jaxgmm.fit(jax.random.key(i), x * (i + 2), 5, init="random-rows", n_init=R, max_iter=200, tol=10.0 ** -(i + 2))
-    assert [program.n_programs() for program in programs] == before
 
 
 @pytest.mark.parametrize("n_blocks", [1, 30])

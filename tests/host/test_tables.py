@@ -45,7 +45,7 @@ def test_results_keep_the_names_of_columns():
         assert fitted.feature_names == NAMES
         np.testing.assert_array_equal(fitted.mixture.means, plain.mixture.means)
         np.testing.assert_array_equal(jaxgmm.log_prob(fitted.mixture, frame), jaxgmm.log_prob(plain.mixture, X))
-        chosen = jaxgmm.select(KEY, frame, [1], ["diag"], **OPTIONS)
+        chosen = jaxgmm.select(KEY, frame, [2], ["full"], **OPTIONS)
         assert chosen.best.result.feature_names == NAMES
 
 

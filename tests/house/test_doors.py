@@ -562,9 +562,9 @@ def test_a_bad_weight_that_is_traced_makes_a_start_of_nan(door):
 
 def test_a_bad_weight_that_is_traced_is_not_lost_among_drawn_rows():
     with programs_with({"jaxgmm.data.draws.MOST_ROWS": 16}):
+        initialize = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))
         for row in (0, 7, 19):
-            start = jax.jit(lambda w: jaxgmm.initialize(KEY, X, 2, w))(weighted(-1.0, row))
-            assert np.isnan(jaxgmm.log_prob(start, X)).all()
+            assert np.isnan(jaxgmm.log_prob(initialize(weighted(-1.0, row)), X)).all()
 
 
 @pytest.mark.parametrize("bad", BAD_WEIGHTS)
@@ -599,6 +599,7 @@ def test_one_bad_weight_leaves_the_other_fits_of_a_vmap_alone():
     np.testing.assert_allclose(fits.objective[0], jaxgmm.run(jaxgmm.EM(), MIXTURE, X, max_iter=3).objective, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_rows_without_weight_may_hold_anything_in_a_traced_fit_too():
     kept = np.arange(20) != 7
     expected = jaxgmm.run(jaxgmm.EM(), MIXTURE, X[kept], max_iter=5)
@@ -843,7 +844,7 @@ def test_the_estimator_refuses_what_scikit_learns_does_in_its_words(name):
 @pytest.mark.parametrize("name", OTHER_COLUMNS)
 def test_the_estimator_counts_columns(name):
     ours, _ = estimators()
-    model = ours(2, random_state=0)
+    model = ours(2, random_state=0, max_iter=2)
     said(lambda: model.fit(X))
     for method in METHODS:
         with pytest.raises(ValueError, match="X has . features, but GaussianMixture is expecting 2 features"):
@@ -862,7 +863,7 @@ def test_the_estimator_counts_columns(name):
 )
 def test_the_estimator_asks_of_weights(weights, error, message):
     ours, _ = estimators()
-    model = ours(2, random_state=0)
+    model = ours(2, random_state=0, max_iter=2)
     said(lambda: model.fit(X))
     for method in ("fit", "fit_predict", "score", "aic", "bic"):
         with pytest.raises(error, match=message):
@@ -1002,11 +1003,11 @@ def test_four_bit_integers_are_numbers():
 def test_moments_of_different_kinds_are_not_merged():
     x = np.random.default_rng(0).normal(size=(40, 2))
     full = jaxgmm.from_responsibilities(x, np.eye(2)[np.arange(40) % 2])
-    one = jaxgmm.from_responsibilities(x, np.ones((40, 1)))
     held = jaxgmm.e_step(full, x)[0]
+    one = jax.tree.map(lambda leaf: leaf[:1], held)
     for family, kind in (("tied", "pooled"), ("diag", "diagonal"), ("spherical", "scalar")):
-        other = jaxgmm.e_step(jaxgmm.project(full, family), x)[0]
+        other = held._replace(scatter=jaxgmm.FAMILIES[family].statistic.of_dense(held.scatter))
         with pytest.raises(ValueError, match=rf"one has dense scatter and \(2, 2\) means, the other {kind} scatter"):
             jaxgmm.merge(held, other)
     with pytest.raises(ValueError, match=r"the other dense scatter and \(1, 2\) means"):
-        jaxgmm.merge(held, jaxgmm.e_step(one, x)[0])
+        jaxgmm.merge(held, one)

@@ -83,6 +83,7 @@ def test_what_holds_no_real_numbers(door):
             door(x)
 
 
+@pytest.mark.exhaustive
 @doors
 @pytest.mark.filterwarnings("ignore:.* collapsed, and")  # columns of zeros and ones have little spread
 def test_arrays_of_every_make_are_accepted(door):
@@ -171,10 +172,14 @@ def test_a_missing_key_is_said_to_be():
         jaxgmm.fit(KEY, X)
 
 
-def test_k_means_may_be_written_as_scikit_learn_does():
+@pytest.mark.exhaustive
+def test_starts_by_k_means_may_be_written_as_scikit_learn_does():
     for ours, theirs in (("k-means", "kmeans"), ("k-means++", "kmeans++")):
         found, wanted = (jaxgmm.initialize(KEY, X, 2, method=name).means for name in (theirs, ours))
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_k_means_may_be_written_as_scikit_learn_does():
     fits = [jaxgmm.fit(KEY, X, 2, init=name, n_init=1, max_iter=2).mixture.means for name in ("kmeans", "k-means")]
     np.testing.assert_array_equal(*fits)
 

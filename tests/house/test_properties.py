@@ -302,6 +302,7 @@ def test_the_objective_never_falls_under_em(family):
     never_falls(family, EM())
 
 
+@pytest.mark.exhaustive
 def test_the_objective_never_falls_under_accelerated_em():
     never_falls("full", Accelerated(EM()))
 

@@ -13,6 +13,7 @@ from jaxgmm.model.moments import DIAGONAL, Moments, gather, merge, spread
 from jaxgmm.numerics.trees import register_dataclass
 
 
+@jax.jit
 def columns_of_rows(rows):
     """Columns of plain rows, as moments of one component."""
     whole = gather(rows.weights[None], rows.x.T[None], DIAGONAL)
@@ -21,7 +22,12 @@ def columns_of_rows(rows):
 
 def merged(parts):
     """Columns of all parts together."""
-    (whole, count), *others = [columns_of_rows(part) for part in parts]
+    return merged_columns([columns_of_rows(part) for part in parts])
+
+
+@jax.jit
+def merged_columns(parts):
+    (whole, count), *others = parts
     for moments, more in others:
         whole, count = merge(whole, moments), count + more
     return Columns(mass=whole.mass[0], count=count, mean=whole.mean[0], variance=spread(whole) / whole.mass[0])
@@ -80,10 +86,7 @@ class Blocks:
 
     def moments(self, mixture, statistic):
         self.n_passes += 1
-        (moments, value), *others = [_of_block(block, mixture, statistic) for block in self]
-        for more, further in others:
-            moments, value = merge(moments, more), value + further
-        return Moments(*moments), value
+        return _merged_moments([_of_block(block, mixture, statistic) for block in self])
 
     def log_likelihood(self, mixture):
         return sum(_log_likelihood(block, mixture) for block in self)
@@ -96,6 +99,14 @@ class Blocks:
 @jax.jit
 def _log_likelihood(block, mixture):
     return block.log_likelihood(mixture)
+
+
+@jax.jit
+def _merged_moments(parts):
+    (moments, value), *others = parts
+    for more, further in others:
+        moments, value = merge(moments, more), value + further
+    return Moments(*moments), value
 
 
 _of_block = jax.jit(lambda block, mixture, statistic: block.moments(mixture, statistic), static_argnums=2)

@@ -242,7 +242,8 @@ def test_a_component_too_steep_to_be_squared_has_no_part_in_rows_that_another_is
     assert log_prob(mixture, np.float32([1e25, 0])) == -np.inf
 
 
-def test_a_head_of_a_network_with_outputs_times_30_has_finite_gradients():
+@pytest.mark.parametrize("positive", [jnp.exp, jax.nn.softplus], ids=["exp", "softplus"])
+def test_a_head_of_a_network_with_outputs_times_30_has_finite_gradients(positive):
     n_components, n_features, hidden = 3, 2, 16
     n_outputs = n_components * (1 + n_features + n_features * (n_features + 1) // 2)
     row, column = np.tril_indices(n_features, -1)
@@ -269,11 +270,10 @@ def test_a_head_of_a_network_with_outputs_times_30_has_finite_gradients():
         return rng.normal(size=(1, hidden)).astype(np.float32), last.astype(np.float32)
 
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, range(20)))
-    for positive in (jnp.exp, jax.nn.softplus):
-        value_and_slope = jax.value_and_grad(functools.partial(loss, positive=positive))
-        losses, slopes = jax.jit(jax.vmap(value_and_slope))(stack)
-        assert np.isfinite(losses).all() and losses.max() > 1e3, losses
-        assert all(np.isfinite(leaf).all() and leaf.any() for leaf in slopes)
+    value_and_slope = jax.value_and_grad(functools.partial(loss, positive=positive))
+    losses, slopes = jax.jit(jax.vmap(value_and_slope))(stack)
+    assert np.isfinite(losses).all() and losses.max() > 1e3, losses
+    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in slopes)
 
 
 # Components in another order

@@ -24,6 +24,7 @@ def test_marginal(family, dims, dtype):
     assert marginal.covariance_type == family and marginal.means.dtype == dtype
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dims", [(0,), (2, 0)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_condition_is_the_joint_over_the_marginal(family, dims, dtype):

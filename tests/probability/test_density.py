@@ -91,9 +91,8 @@ def test_far_rows_go_to_the_nearest_component(family, dtype):
     assert not np.isnan(jaxgmm.log_joint(mixture, x)).any()
     # A row of log-density −∞ has no slope; the others keep theirs.
     gradients = [
-        jax.grad(jaxgmm.log_likelihood)(mixture, x),
-        jax.grad(lambda m: jnp.sum(jaxgmm.log_prob(m, x)))(mixture),
-        jax.grad(lambda x: jnp.sum(jaxgmm.log_prob(mixture, x)))(x),
+        jax.jit(jax.grad(jaxgmm.log_likelihood))(mixture, x),
+        *jax.jit(jax.grad(lambda m, x: jnp.sum(jaxgmm.log_prob(m, x)), argnums=(0, 1)))(mixture, x),
     ]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
     chex.assert_trees_all_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3)
@@ -312,21 +311,24 @@ def test_the_derivative_in_a_weight_of_zero_is_that_of_its_row(family, dtype):
     x, weights = cases.rows(30, dtype=dtype)
     none = weights.copy()
     none[::3] = 0.0
-    slopes = jax.grad(lambda w: jaxgmm.log_likelihood(mixture, x, w))(none)
+    in_weights = jax.jit(jax.grad(jaxgmm.log_likelihood, argnums=2))
+    slopes = in_weights(mixture, x, none)
     np.testing.assert_allclose(slopes, jaxgmm.log_prob(mixture, x), rtol=10 * tolerance(dtype))
 
-    def figure(weights, x=x):
+    @jax.jit
+    @jax.grad
+    def slopes_of(weights, x):
         moments = jaxgmm.e_step(mixture, x, weights)[0]
         return jnp.sum(moments.mean) + jnp.sum(moments.scatter)
 
-    slopes = np.asarray(jax.jit(jax.grad(figure))(none))
+    slopes = np.asarray(slopes_of(none, x))
     up = np.maximum(none, np.finfo(dtype).eps)
-    np.testing.assert_allclose(slopes, jax.jit(jax.grad(figure))(up), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(slopes, slopes_of(up, x), rtol=1e-3, atol=1e-3)
     assert (slopes[::3] != 0).all()
     # A row that cannot be asked for has none, and leaves the others theirs.
     spoiled = x.copy()
     spoiled[0], spoiled[3], spoiled[6] = np.nan, np.finfo(dtype).max, 10 * np.sqrt(np.finfo(dtype).max)
-    found, bad = np.asarray(jax.jit(jax.grad(figure))(none, spoiled)), [0, 3, 6]
+    found, bad = np.asarray(slopes_of(none, spoiled)), [0, 3, 6]
     np.testing.assert_array_equal(found[bad], 0.0)
     np.testing.assert_allclose(np.delete(found, bad), np.delete(slopes, bad), rtol=1e-3, atol=1e-3)
     unit = dtype(np.sqrt(np.finfo(dtype).max) / 2)
@@ -335,10 +337,11 @@ def test_the_derivative_in_a_weight_of_zero_is_that_of_its_row(family, dtype):
         has_square = np.isfinite(np.sum((far - np.asarray(jaxgmm.total_moments(wide)[0])) ** 2, axis=1))
     expected = np.where(has_square | (none > 0), jaxgmm.log_prob(wide, far), 0.0)
     assert 0 < np.count_nonzero(expected == 0) < 10
-    found = jax.grad(lambda w: jaxgmm.log_likelihood(wide, far, w))(none)
+    found = in_weights(wide, far, none)
     np.testing.assert_allclose(found, expected, rtol=10 * tolerance(dtype))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_row_of_weight_zero_counts_as_left_out(family, dtype):
     mixture, _ = cases.mixture(family, dtype=dtype)
@@ -350,7 +353,7 @@ def test_a_row_of_weight_zero_counts_as_left_out(family, dtype):
     expected, expected_log_likelihood = jaxgmm.e_step(mixture, x[keep], weights[keep])
     chex.assert_trees_all_close(moments, expected, rtol=100 * tolerance(dtype), atol=100 * tolerance(dtype))
     np.testing.assert_allclose(log_likelihood, expected_log_likelihood, rtol=tolerance(dtype))
-    gradient = jax.grad(lambda m: jaxgmm.log_likelihood(m, spoiled, none))(mixture)
+    gradient = jax.jit(jax.grad(lambda m: jaxgmm.log_likelihood(m, spoiled, none)))(mixture)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
@@ -365,9 +368,8 @@ def test_log_weight_minus_infinity_is_legal(family, dtype):
     np.testing.assert_allclose(jaxgmm.log_prob(absent, x), jaxgmm.log_prob(present, x), rtol=1e-4)
     assert (np.asarray(jaxgmm.responsibilities(absent, x))[:, 1] == 0).all()
     for function in (jaxgmm.log_likelihood, lambda m, x: jnp.sum(jaxgmm.log_prob(m, x))):
-        gradient = jax.grad(function)(absent, x)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-        assert np.isfinite(jax.grad(function, argnums=1)(absent, x)).all()
+        gradients = jax.jit(jax.grad(function, argnums=(0, 1)))(absent, x)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -379,14 +381,25 @@ def test_jit_equals_eager_and_vmap_equals_a_loop(name, family, dtype):
     other, _ = cases.mixture(family, dtype=dtype, seed=5)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), mixture, other)
     close = dict(rtol=300 * tolerance(dtype), atol=300 * tolerance(dtype))
-    compiled = jax.jit(function)(mixture, x)
-    with jax.disable_jit(name in ("log_likelihood", "e_step")):
-        chex.assert_trees_all_close(compiled, function(mixture, x), **close)
+    chex.assert_trees_all_close(jax.jit(function)(mixture, x), function(mixture, x), **close)
     over_mixtures = jax.vmap(function, (0, None))(stack, x)
     for r, single in enumerate((mixture, other)):
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, r=r: leaf[r], over_mixtures), function(single, x), **close
         )
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["log_likelihood", "e_step"])
+def test_jit_equals_what_is_evaluated_operation_by_operation(name, family, dtype):
+    mixture, _ = cases.mixture(family, dtype=dtype)
+    x, _ = cases.rows(12, dtype=dtype)
+    function = getattr(jaxgmm, name)
+    compiled = jax.jit(function)(mixture, x)
+    with jax.disable_jit():
+        uncompiled = function(mixture, x)
+    chex.assert_trees_all_close(compiled, uncompiled, rtol=300 * tolerance(dtype), atol=300 * tolerance(dtype))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -405,8 +418,9 @@ def test_gradients_equal_finite_differences(family):
     mixture, _ = cases.mixture(family)
     x, weights = cases.rows(17)
     leaves, treedef = jax.tree.flatten(mixture)
-    gradients = jax.tree.leaves(jax.grad(jaxgmm.log_likelihood)(mixture, x, weights))
-    plain = jax.grad(lambda m: jnp.sum(jnp.asarray(weights) * jaxgmm.log_prob(m, x)))(mixture)
+    slopes = jax.jit(jax.grad(jaxgmm.log_likelihood, argnums=(0, 1, 2)))(mixture, jnp.asarray(x), jnp.asarray(weights))
+    gradients = jax.tree.leaves(slopes[0])
+    plain = jax.jit(jax.grad(lambda m: jnp.sum(jnp.asarray(weights) * jaxgmm.log_prob(m, x))))(mixture)
     chex.assert_trees_all_close(gradients, jax.tree.leaves(plain), rtol=1e-12, atol=1e-12)
     for i, gradient in enumerate(gradients):
 
@@ -419,11 +433,9 @@ def test_gradients_equal_finite_differences(family):
             expected = np.tril(expected)
             gradient = np.tril(gradient)
         np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
-    over_x = jax.grad(jaxgmm.log_likelihood, argnums=1)(mixture, jnp.asarray(x), weights)
     expected = reference.finite_difference(lambda x: jaxgmm.log_likelihood(mixture, x, weights), x)
-    np.testing.assert_allclose(over_x, expected, rtol=1e-6, atol=1e-6)
-    over_weights = jax.grad(jaxgmm.log_likelihood, argnums=2)(mixture, x, jnp.asarray(weights))
-    np.testing.assert_allclose(over_weights, jaxgmm.log_prob(mixture, x), rtol=1e-12)
+    np.testing.assert_allclose(slopes[1], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(slopes[2], jaxgmm.log_prob(mixture, x), rtol=1e-12)
 
 
 @pytest.mark.exhaustive

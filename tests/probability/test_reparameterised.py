@@ -155,6 +155,7 @@ def test_second_derivatives_let_the_row_move():
     np.testing.assert_allclose(hessian[-2:, -2:], np.diag(-np.sin(row) * np.array([1.0, 2.0])), atol=1e-12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs_x64
 def test_rows_flow_as_their_density_does():
     # The continuity equation, ∂p/∂θ + div(p dx/dθ) = 0, for every parameter: it holds row by row.
@@ -306,6 +307,7 @@ def test_vmap_over_keys(dtype):
         np.testing.assert_allclose(rows, sample_reparameterised(key, mixture, 4), rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_rows_in_chunks_add_up(dtype):
     mixture, _ = cases.mixture("full", dtype=dtype)
     key, n_rows = jax.random.key(3), 10_000
