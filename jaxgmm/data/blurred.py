@@ -180,14 +180,14 @@ class BlurredRows:
         start = Dense(jnp.diag(jnp.sqrt(columns.unit()))[None])
         one = Mixture(jnp.zeros(1, self.x.dtype), columns.mean[None], start, FULL)
 
-        def better(one: Mixture, _: None) -> tuple[Mixture, None]:
+        def better(one: Mixture, _: Any) -> tuple[Mixture, Any]:
             moments, _ = few.moments(one, DENSE)
             covariance = moments.scatter / moments.mass[:, None, None]
             return Mixture(
                 one.log_weights, moments.mean, Dense(safe_cholesky(covariance, columns.resolution())), FULL
             ), None
 
-        fitted = lax.scan(better, one, length=_ROUNDS_OF_ONE)[0]
+        fitted: Mixture = lax.scan(better, one, None, length=_ROUNDS_OF_ONE)[0]
         return Rows(rows.drawn(key_rows, fitted), rows.weights)
 
     def _thinned(self, key: Array, most: int) -> Self:
