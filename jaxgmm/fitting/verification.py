@@ -18,18 +18,24 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxgmm.data.blurred import BlurredRows
+from jaxgmm.data.noisy import Noisy
 from jaxgmm.data.protocol import Data
 from jaxgmm.data.rows import ResidualRows, Rows
 from jaxgmm.fitting.algorithms.protocol import Algorithm, visited_by
+from jaxgmm.fitting.blurred_visits import cost_of_blurred, visit_blurred
 from jaxgmm.fitting.restarts import Outcome, choose, together
 from jaxgmm.fitting.results import FitResult, Status
-from jaxgmm.fitting.visits import Visit, Whitening, visit, whitening_of
+from jaxgmm.fitting.visits import Visit, Whitening, cost_of, visit_of, whitening_of
 from jaxgmm.host.cautions import caution
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.moments import Moments
 from jaxgmm.model.priors.penalty import Penalty
 from jaxgmm.model.units import to_host
 from jaxgmm.numerics.programs import HostProgram
+
+Climber = Callable[[Any, Any], tuple[Outcome, Penalty]]
+"""A function from data and starts to the outcome of climbs from these, and the prior that they were under."""
 
 _JAXLIB = importlib.metadata.version("jaxlib")
 
@@ -49,10 +55,12 @@ _LEAST_GAIN = 1e-2
 """The gain of an EM step, in nats per unit weight, that a converged fit may leave since `tol` is an estimate."""
 
 
+visit_of.register(BlurredRows, visit_blurred)
+cost_of.register(BlurredRows, cost_of_blurred)
+
+
 @functools.singledispatch
-def verified(
-    data: Data, algorithm: Algorithm, climb: Callable[[Any, Any], tuple[Outcome, Penalty]], starts: Any, tol: float
-) -> tuple[Outcome, Penalty]:
+def verified(data: Data, algorithm: Algorithm, climb: Climber, starts: Any, tol: float) -> tuple[Outcome, Penalty]:
     """The result of `climb(data, starts)`, if NumPy finds nothing wrong with its best fit.
 
     Else the climbs are repeated, one after another, by whitened residuals alone.
@@ -64,14 +72,37 @@ def verified(
 
 
 @verified.register
+def _(data: Rows, algorithm: Algorithm, climb: Climber, starts: Any, tol: float) -> tuple[Outcome, Penalty]:
+    return _verified(data, ResidualRows(data.x, data.weights), algorithm, climb, starts, tol)
+
+
+@verified.register
 def _(
-    data: Rows, algorithm: Algorithm, climb: Callable[[Any, Any], tuple[Outcome, Penalty]], starts: Any, tol: float
+    data: BlurredRows,
+    algorithm: Algorithm,
+    climb: Climber,
+    starts: Any,
+    tol: float,
 ) -> tuple[Outcome, Penalty]:
+    # Rows with errors go one by one, by no features, and so do those whose errors are 0.
+    noise = jnp.zeros_like(data.x) if data.noise is None else data.noise
+    return _verified(data, Noisy(data.x, noise, data.weights), algorithm, climb, starts, tol)
+
+
+def _verified(
+    data: Any,
+    careful: Any,
+    algorithm: Algorithm,
+    climb: Climber,
+    starts: Any,
+    tol: float,
+) -> tuple[Outcome, Penalty]:
+    """The same for data of which there is a `careful` kind, whose passes share no more with theirs than they must."""
     outcome, penalty = climb(data, starts)
     fault = fault_of(algorithm, outcome, data, tol, penalty)
     if fault is None:
         return outcome, penalty
-    careful, outcomes = ResidualRows(data.x, data.weights), []
+    outcomes = []
     for restart in range(len(outcome.collapses)):
         alone, penalty = climb(careful, jax.tree.map(lambda leaf, at=restart: leaf[at : at + 1], starts))
         outcomes.append(alone)
@@ -88,7 +119,7 @@ def _(
     return outcome, penalty
 
 
-def fault_of(algorithm: Algorithm, outcome: Outcome, data: Rows, tol: float, penalty: Penalty) -> str | None:
+def fault_of(algorithm: Algorithm, outcome: Outcome, data: Any, tol: float, penalty: Penalty) -> str | None:
     """A sentence on what NumPy finds wrong with the best fit of an outcome, or None; see `disagreement`."""
     return disagreement(algorithm, choose(outcome)[0], data, tol, int(np.sum(outcome.fits.n_passes)), penalty)
 
@@ -104,7 +135,7 @@ def warn_of_compiler() -> None:
 
 
 def disagreement(
-    algorithm: Algorithm, fitted: FitResult, data: Rows, tol: float, lane_passes: int, penalty: Penalty | None = None
+    algorithm: Algorithm, fitted: FitResult, data: Any, tol: float, lane_passes: int, penalty: Penalty | None = None
 ) -> str | None:
     """A sentence on what NumPy finds wrong with a fit, or None.
 
@@ -128,7 +159,7 @@ def disagreement(
     whitening = whitening_of(mixture)
     weights = np.asarray(data.weights, np.float64)
     counted = np.flatnonzero(weights > 0)
-    work = whitening.inverse.size
+    work = whitening.inverse.size * cost_of(data)
     allowed = max(_FREE_WORK, lane_passes * len(counted) * work // _SHARE) // work
     if len(counted) <= allowed:
         claimed, chosen, moments = float(fitted.log_likelihood), counted, None
@@ -141,7 +172,7 @@ def disagreement(
         sampled = dataclasses.replace(data, weights=jnp.asarray(kept, data.weights.dtype))
         moments, log_likelihood = jax.device_get(_pass(visited, sampled))
         claimed = float(log_likelihood)
-    seen = visit(whitening, np.asarray(data.x), chosen, weights[chosen], np.dtype(data.x.dtype))
+    seen = visit_of(data, mixture, whitening, chosen, weights[chosen])
     mass = float(seen.mass.sum())
     rounding = _rounding(seen, mass, data.x.dtype)
     if not abs(claimed - seen.log_likelihood) <= rounding * mass:
@@ -165,7 +196,7 @@ def disagreement(
 
 
 @HostProgram
-def _pass(mixture: Mixture, data: Rows) -> tuple[Moments, Array]:
+def _pass(mixture: Mixture, data: Any) -> tuple[Moments, Array]:
     return data.moments(mixture, mixture.family.statistic)
 
 

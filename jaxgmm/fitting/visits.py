@@ -53,6 +53,26 @@ class Whitening(NamedTuple):
         return inverse @ residuals if inverse.ndim == 2 else inverse[:, None] * residuals
 
 
+@functools.singledispatch
+def visit_of(data: Any, mixture: Mixture, whitening: Whitening, chosen: np.ndarray, weights: np.ndarray) -> Visit:
+    """The E-step of some rows of data.
+
+    Args:
+        data: plain rows, or data that register their own way.
+        mixture: with NumPy leaves, in float64.
+        whitening: of the mixture.
+        chosen: indices of the rows, (n,).
+        weights: of these, (n,).
+    """
+    return visit(whitening, np.asarray(data.x), chosen, weights, np.dtype(data.x.dtype))
+
+
+@functools.singledispatch
+def cost_of(data: Any) -> int:
+    """How many times the multiplications of a whitened plain row a row of the data takes in `visit_of`."""
+    return 1
+
+
 def visit(whitening: Whitening, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray, dtype: np.dtype) -> Visit:
     """The E-step of the chosen rows, block by block, by whitened residuals; each block a column for each row."""
     n_components, n_features = whitening.means.shape
