@@ -13,6 +13,7 @@ from jax import Array, lax
 from jaxgmm.data.centring import about, centre_of
 from jaxgmm.data.kernels import blurred
 from jaxgmm.data.kernels.blurred import Blur, View
+from jaxgmm.data.kernels.patterned import ByFeatures, ByWhitening
 from jaxgmm.data.layouts import Layout
 from jaxgmm.data.masks import by_masks
 from jaxgmm.data.passes import combine, weighted_sum
@@ -103,8 +104,8 @@ def expectation(
 ) -> tuple[Moments, Array]:
     """The moments of the true rows under a mixture's responsibilities, and Σ wᵢ log p(xᵢ).
 
-    Values are computed by features for rows in part that have been measured, as long as these are exact enough, else
-    row by row; derivatives always row by row.
+    Values of rows in part that have been measured are computed by features, as long as these are exact enough, else by
+    residuals, in either case pattern by pattern where the rows have a layout; derivatives always row by row.
     """
     if noise is not None or measured is None:
         return by_rows(statistic, mixture, x, weights, noise)
@@ -135,12 +136,14 @@ def _stacked(statistic: Statistic) -> Any:
 
     def together(stack: Mixture, x: Array, weights: Array, known: tuple[Layout | None, Measured]) -> Any:
         layout, measured = known
-        if not stack.covs.mixes and not statistic.products:
-            quick = functools.partial(by_masks, statistic)
-        elif layout is not None:
-            quick = functools.partial(by_patterns, statistic, measured, layout)
-        else:
-            return each_by_rows(stack, x, weights)
-        return lax.cond(trusted(stack, measured), quick, each_by_rows, stack, x, weights)
+        quick, careful = functools.partial(by_masks, statistic), each_by_rows
+        if stack.covs.mixes or statistic.products:
+            if layout is None:
+                return each_by_rows(stack, x, weights)
+            by_kernel = (ByFeatures, ByWhitening)
+            quick, careful = (
+                functools.partial(by_patterns, kernel, statistic, measured, layout) for kernel in by_kernel
+            )
+        return lax.cond(trusted(stack, measured), quick, careful, stack, x, weights)
 
     return stacked_pass(together, each_by_rows)

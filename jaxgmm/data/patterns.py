@@ -16,13 +16,13 @@ from jax import Array, lax
 
 from jaxgmm.data.centring import about, centre_of
 from jaxgmm.data.kernels import quadratic
+from jaxgmm.data.kernels.patterned import ByFeatures, ByWhitening, algebra_of, filled
 from jaxgmm.data.layouts import Layout
 from jaxgmm.data.passes import normalise, weighted_sum
 from jaxgmm.data.tiers import wide
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.moments import DENSE, Moments, Statistic, pool
-from jaxgmm.numerics.factors import cholesky, inverse_lower
-from jaxgmm.numerics.linalg import product, varying_as
+from jaxgmm.model.moments import Moments, Statistic
+from jaxgmm.numerics.linalg import varying_as
 
 CHUNK = 1 << 19
 """Numbers in a chunk's features and log-joints: 4 MiB in float64, about the size of a CPU's caches."""
@@ -55,20 +55,6 @@ def measured(x: Array, layout: Layout | None) -> Measured:
     return Measured(origin, farthest, jnp.where(there, jnp.swapaxes(held[layout.rows], 1, 2), 0.0))
 
 
-class _Patterned(NamedTuple):
-    """M mixtures' components, prepared for each of G patterns.
-
-    Attributes:
-        coefficients: W, with which W φ are the log-joints, (G, M, F).
-        gain: Σ_k T⁻¹, 0 in unobserved columns, (G, M, D, D).
-        spread: covariances of the true rows, (G, M, D, D).
-    """
-
-    coefficients: Array
-    gain: Array
-    spread: Array
-
-
 def trusted(stack: Mixture, measured: Measured) -> Array:
     """Whether features in float64 are exact enough for these mixtures, ()."""
     with jax.enable_x64(True):
@@ -91,11 +77,18 @@ def centre_of_stack(stack: Mixture) -> Array:
 
 
 def by_patterns(
-    statistic: Statistic, measured: Measured, layout: Layout, stack: Mixture, x: Array, weights: Array
+    kernel: type[ByFeatures] | type[ByWhitening],
+    statistic: Statistic,
+    measured: Measured,
+    layout: Layout,
+    stack: Mixture,
+    x: Array,
+    weights: Array,
 ) -> tuple[Moments, Array]:
-    """Moments and log-likelihoods of R mixtures at once, by features in float64.
+    """Moments and log-likelihoods of R mixtures at once, in float64.
 
     Args:
+        kernel: how the rows of a pattern are passed over.
         statistic: the part of the scatter to keep.
         measured: what is measured of the rows, in their layout.
         layout: where the rows stand.
@@ -105,35 +98,30 @@ def by_patterns(
     """
     values: Array = measured.values  # pyright: ignore[reportAssignmentType]
     dtype, (n_stacked, n_components, n_features) = stack.means.dtype, stack.means.shape
-    shape = (n_stacked, n_components)
     given = jnp.where(layout.used[None], weights[:, layout.rows], 0.0)
     with jax.enable_x64(True):
         stack, origin = jax.tree.map(wide, (stack, measured.origin))
         centre = centre_of_stack(stack)
-        stack = jax.vmap(about, (0, None))(stack, centre)
-        prepared = _prepare(stack, layout.observed)
-        first, second = quadratic.PAIRS.indices(n_features)
-        n_sums, n_all = len(first), n_stacked * n_components
+        known = algebra_of(jax.vmap(about, (0, None))(stack, centre), layout.observed)
+        prepared = kernel.of(known)
         n_segments, size = layout.rows.shape
-        at_once = max(1, min(n_segments, CHUNK // (size * (n_sums + n_all))))
+        n_all, n_numbers = n_stacked * n_components, sum(leaf[0].size for leaf in prepared)
+        at_once = max(1, min(n_segments, CHUNK // (size * (n_features**2 + n_all * (1 + n_numbers // n_features**2)))))
         n_chunks = -(-n_segments // at_once)
         offset = (origin - centre)[None, :, None]
 
         def of_chunk(start: Array, fresh: Array) -> tuple[Array, Array, Array]:
-            """Sums of features, (B, F, M), log-likelihoods, (R,), and patterns, (B,), of some segments."""
+            """Sums, (B, M, ...), log-likelihoods, (R,), and patterns, (B,), of some segments."""
             cut = functools.partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=at_once)
             pattern = cut(layout.pattern)
-            observed = layout.observed[pattern][:, :, None]
-            rows = jnp.where(observed, lax.convert_element_type(cut(values), jnp.float64) + offset, 0.0)
+            there = layout.observed[pattern][:, :, None]
+            rows = jnp.where(there, lax.convert_element_type(cut(values), jnp.float64) + offset, 0.0)
             mass = jnp.where(fresh[None, :, None], cut(given, axis=1), 0.0).astype(jnp.float64)
-            augmented = jnp.concatenate([rows, jnp.ones((at_once, 1, size))], axis=1)
-            phi = augmented[:, first] * augmented[:, second]
-            log_joint = product("bmf,bfc->bmc", prepared.coefficients[pattern], phi)
-            log_joint = log_joint.reshape(at_once, *shape, size)
+            seen, log_joint = prepared.look(pattern, rows)
+            log_joint = log_joint.reshape(at_once, n_stacked, n_components, size)
             shares, log_prob = normalise(log_joint, jnp.swapaxes(mass, 0, 1), dtype)
-            raw = product("bfc,bmc->bfm", phi, shares.reshape(at_once, n_all, size))
             told = jnp.sum(weighted_sum(mass, jnp.swapaxes(log_prob, 0, 1)), axis=1)
-            return raw, told, pattern
+            return prepared.sums(seen, shares.reshape(at_once, n_all, size)), told, pattern
 
         def step(index: Array, held: tuple[Array, Array]) -> tuple[Array, Array]:
             start = jnp.minimum(index * np.int32(at_once), np.int32(n_segments - at_once))
@@ -142,65 +130,11 @@ def by_patterns(
             sums = held[0].at[pattern].add(raw, indices_are_sorted=True, mode="promise_in_bounds")
             return sums, held[1] + told
 
-        n_patterns = layout.observed.shape[0]
-        empty = jnp.zeros((n_patterns, n_sums, n_all)), jnp.zeros(n_stacked)
+        first = jnp.zeros((), jnp.int32), jnp.ones(at_once, bool)
+        shape = jax.eval_shape(of_chunk, *first)[0].shape[1:]
+        empty = jnp.zeros((layout.observed.shape[0], *shape)), jnp.zeros(n_stacked)
         anchor = stack.means.ravel()[0] + values.ravel()[0]
         sums, log_likelihood = lax.fori_loop(np.int32(0), np.int32(n_chunks), step, varying_as(empty, anchor))
-        raw = jnp.moveaxis(sums.reshape(n_patterns, n_sums, *shape), 2, 0)
-        fill = functools.partial(_filled, statistic, layout.observed)
-        filling = (array.reshape(-1, *shape, n_features, n_features) for array in (prepared.gain, prepared.spread))
-        moments = jax.vmap(fill, (0, 1, 1, 0))(raw, next(filling), next(filling), stack.means)
+        moments = filled(statistic, prepared.within(sums, known), known, n_stacked)
         moments = moments._replace(mean=moments.mean + centre[None, None])
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood))
-
-
-def _prepare(stack: Mixture, observed: Array) -> _Patterned:
-    """R mixtures about the centre, prepared for patterns (G, D)."""
-    n_stacked, n_components, n_features = stack.means.shape
-    n_all = n_stacked * n_components
-    dense = jax.vmap(lambda covs: covs.dense())(stack.covs)
-    dense = jnp.broadcast_to(dense, (n_stacked, n_components, n_features, n_features))
-    covariances = dense.reshape(1, n_all, n_features, n_features)
-    seen = observed[:, None, :, None] & observed[:, None, None, :]
-    lower = cholesky(jnp.where(seen, covariances, jnp.eye(n_features)))
-    inverse = jnp.where(observed[:, None, None, :], inverse_lower(lower), 0.0)
-    precision = jnp.where(seen, product("gmai,gmaj->gmij", inverse, inverse), 0.0)
-    gain = product("mij,gmjl->gmil", covariances[0], precision)
-    half = product("gmai,mij->gmaj", inverse, covariances[0])
-    unseen = ~observed[:, None, :, None] & ~observed[:, None, None, :]
-    spread = jnp.where(unseen, covariances - product("gmai,gmaj->gmij", half, half), 0.0)
-    means = stack.means.reshape(n_all, n_features)
-    pulled = jnp.sum(precision * means[None, :, None, :], axis=-1)
-    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
-    log_det = log_det + jnp.sum(observed, axis=1)[:, None] * float(np.log(2 * np.pi))
-    constant = stack.log_weights.reshape(1, n_all) - 0.5 * (log_det + jnp.sum(pulled * means[None], axis=-1))
-    constant = jnp.maximum(constant, -float(np.sqrt(np.finfo(np.float64).max)))
-    first, second = quadratic.PAIRS.indices(n_features)
-    first, second = first[: -n_features - 1], second[: -n_features - 1]
-    twice = np.where(first == second, -0.5, -1.0)
-    coefficients = jnp.concatenate([precision[..., first, second] * twice, pulled, constant[..., None]], axis=-1)
-    return _Patterned(coefficients, gain, spread)
-
-
-def _filled(statistic: Statistic, observed: Array, raw: Array, gain: Array, spread: Array, means: Array) -> Moments:
-    """Moments about the centre, from sums of the observed values' features; the gaps filled, the patterns merged.
-
-    Args:
-        statistic: the part of the scatter to keep.
-        observed: whether a pattern observes each column, (G, D).
-        raw: sums, (G, F, K).
-        gain: (G, K, D, D).
-        spread: (G, K, D, D).
-        means: of the mixture, (K, D).
-    """
-    n_features = observed.shape[1]
-
-    def of_pattern(observed: Array, raw: Array, gain: Array, spread: Array) -> Moments:
-        seen = quadratic.read(raw, jnp.zeros(()), quadratic.PAIRS, n_features, DENSE)
-        shift = jnp.where(observed[None], seen.mean - means, 0.0)
-        mean = jnp.where(observed[None], seen.mean, means + product("kij,kj->ki", gain, shift))
-        filling = jnp.where(observed[None, :, None], jnp.eye(n_features)[None], gain)
-        scatter = product("kia,kab,kjb->kij", filling, seen.scatter, filling)
-        return Moments(seen.mass, mean, statistic.of_dense(scatter + seen.mass[:, None, None] * spread))
-
-    return pool(jax.vmap(of_pattern)(observed, raw, gain, spread))
