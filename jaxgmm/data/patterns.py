@@ -172,12 +172,13 @@ def _prepare(stack: Mixture, observed: Array) -> _Patterned:
     means = stack.means.reshape(n_all, n_features)
     pulled = jnp.sum(precision * means[None, :, None, :], axis=-1)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
-    log_det = log_det + jnp.sum(observed, axis=1)[:, None] * float(np.log(2 * np.pi))
+    n_observed = jnp.sum(observed, axis=1).astype(log_det.dtype)
+    log_det = log_det + n_observed[:, None] * float(np.log(2 * np.pi))
     constant = stack.log_weights.reshape(1, n_all) - 0.5 * (log_det + jnp.sum(pulled * means[None], axis=-1))
     constant = jnp.maximum(constant, -float(np.sqrt(np.finfo(np.float64).max)))
     first, second = quadratic.PAIRS.indices(n_features)
     first, second = first[: -n_features - 1], second[: -n_features - 1]
-    twice = np.where(first == second, -0.5, -1.0)
+    twice = np.where(first == second, -0.5, -1.0)[None, None, :]
     coefficients = jnp.concatenate([precision[..., first, second] * twice, pulled, constant[..., None]], axis=-1)
     return _Patterned(coefficients, gain, spread)
 
