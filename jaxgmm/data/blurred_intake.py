@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, weighed
-from jaxgmm.data.gaps import check_gaps, without_masks
+from jaxgmm.data.gaps import check_gaps, check_noise_shape, without_masks
 from jaxgmm.data.intake import Intake
 from jaxgmm.data.protocol import check_no_weights
 from jaxgmm.data.rows import Rows, as_rows
@@ -86,7 +86,20 @@ def seen_in(mixture: Mixture, x: BlurredRows) -> tuple[Mixture, Array, Array]:
     check_rows(rows, given)
     mixture, rows = as_points(mixture, rows)
     weights = as_rows(rows, x.weights, "the weights of x").weights
-    return mixture, rows, jnp.where(jnp.all(jnp.isnan(rows), axis=1), 0.0, weights)
+    return mixture, rows, jnp.where(nothing_seen(rows, None), 0.0, weights)
+
+
+def nothing_seen(x: Any, noise: Any) -> Any:
+    """Whether nothing was observed of each of some rows (N, D), (N,), in NumPy or JAX.
+
+    Args:
+        x: NaN where a value is missing.
+        noise: variances or covariances of the errors, where infinite variances are those of missing values; or None.
+    """
+    gone = x != x
+    if noise is not None:
+        gone = gone | ((noise if noise.ndim == 2 else noise.diagonal(axis1=1, axis2=2)) == np.inf)
+    return gone.all(axis=1)
 
 
 @plain.register
@@ -118,5 +131,7 @@ def _(x: BlurredRows, sample_weight: ArrayLike | None) -> Weighed:
     check_no_weights(sample_weight)
     table = as_table(without_masks(x.x))
     weights = as_weights(x.weights, len(table.rows))
-    empty = np.isnan(table.rows).all(axis=1) if table.rows.dtype.kind == "f" else np.zeros(len(weights), bool)
-    return Weighed(x, None, np.where(empty, 0.0, weights), table.rows.shape[1])
+    noise = None if x.noise is None else np.asarray(as_numbers(without_masks(x.noise), "noise"))
+    if noise is not None:
+        check_noise_shape(noise.shape, table.rows.shape)
+    return Weighed(x, None, np.where(nothing_seen(table.rows, noise), 0.0, weights), table.rows.shape[1])

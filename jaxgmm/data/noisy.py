@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
-from jaxgmm.data.blurred_intake import default_weights, scaled, seen_in
+from jaxgmm.data.blurred_intake import default_weights, nothing_seen, scaled, seen_in
 from jaxgmm.data.conversion import converted
 from jaxgmm.data.gaps import check_noise, check_noise_shape, without_masks
 from jaxgmm.data.intake import Intake, intake
@@ -71,6 +71,7 @@ def _(x: Noisy, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixt
         check_noise_shape(noise.shape, rows.shape)
     else:
         noise = check_noise(noise, np.asarray(rows), None)
+    weights = jnp.where(nothing_seen(rows, jnp.asarray(noise)), 0.0, weights)
     return mixture, Noisy(rows, jnp.asarray(noise, rows.dtype), weights)
 
 
