@@ -14,9 +14,10 @@ KINDS = {"gaps": 0, "variances": 1, "covariances": 2}
 """Rows with gaps alone, and with gaps and errors of known variances or covariances: what axes the errors have more."""
 
 
-def problem(family, dtype=np.float64, n_rows=N_ROWS, share=0.3, seed=1):
+def problem(family, dtype=np.float64, n_rows=N_ROWS, share=0.3, seed=1, n_features=N_FEATURES):
     """A mixture, rows of it with a share of gaps, each with something observed, and their weights."""
-    mixture, x, weights = cases.drawn_rows(family, n_rows, dtype, seed, n_components=N_COMPONENTS)
+    sizes = dict(n_components=N_COMPONENTS, n_features=n_features)
+    mixture, x, weights = cases.drawn_rows(family, n_rows, dtype, seed, **sizes)
     return mixture, gappy(x, share, seed), weights
 
 
@@ -34,7 +35,7 @@ def noise_of(x, kind, seed=2):
     if kind == "gaps":
         return None
     variances = rng.uniform(0.1, 1.0, x.shape) * (rng.random(x.shape) < 0.9)
-    variances[rng.integers(0, len(x), 4), 1] = np.inf
+    variances[2], variances[[1, 5, 6], 1] = 0.0, np.inf
     if kind == "variances":
         return variances.astype(x.dtype)
     factors = rng.normal(size=(len(x), x.shape[1], 2)) / 2

@@ -106,7 +106,11 @@ def test_stacks_are_their_members(family, dtype):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_several_chunks_are_one(family, dtype):
     mixture, x, weights = blurred.problem(family, dtype)
-    small = {"jaxgmm.numerics.chunks._ELEMENTS": 16 * 18, "jaxgmm.data.patterns.CHUNK": 64, "jaxgmm.data.masks.CHUNK": 64}
+    small = {
+        "jaxgmm.numerics.chunks._ELEMENTS": 16 * 18,
+        "jaxgmm.data.patterns.CHUNK": 64,
+        "jaxgmm.data.masks.CHUNK": 64,
+    }
     with programs_with(small):
         for data in (Incomplete(x, weights), blurred.laid_out(x, weights)):
             moments, total = jaxgmm.e_step(mixture, data)
