@@ -25,6 +25,7 @@ from jaxgmm.host.weights import as_weights, check_enough_rows
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units
+from jaxgmm.numerics.programs import program
 
 
 def default_weights(x: Any) -> Any:
@@ -143,8 +144,13 @@ def _(x: BlurredRows, sample_weight: ArrayLike | None, key: Array) -> tuple[Any,
     weights = jnp.where(nothing_seen(rows, noise), 0.0, weights)
     errs = {} if noise is None else {"noise": noise}
     held = dataclasses.replace(own, x=rows, weights=weights, layout=None, measured=None, **errs)
-    drawn = held.draw_rows(key, len(rows))
+    drawn = _drawn(key, held, len(rows))
     return drawn.x, drawn.weights
+
+
+@program(static_argnums=(2,))
+def _drawn(key: Array, data: BlurredRows, most: int) -> Rows:
+    return data.draw_rows(key, most)
 
 
 @rows_of.register
