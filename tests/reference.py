@@ -57,6 +57,57 @@ def moments(x, weights, resp):
     return mass, mean, scatter
 
 
+def blurred(means, covariances, x, noise=None):
+    """What each component makes of rows with gaps and errors, one row after another.
+
+    Args:
+        means: (K, D).
+        covariances: dense, (K, D, D).
+        x: rows, NaN where a value is missing, (N, D).
+        noise: variances of the errors, (N, D), infinite where a value counts as missing, or covariances (N, D, D).
+
+    Returns:
+        Log-densities of what was observed (N, K); means (N, K, D) and covariances (N, K, D, D) of the true rows.
+    """
+    x = np.asarray(x, np.float64)
+    (n_rows, n_features), n_components = x.shape, len(means)
+    log_components = np.zeros((n_rows, n_components))
+    true = np.tile(np.asarray(means, np.float64), (n_rows, 1, 1))
+    spread = np.tile(np.asarray(covariances, np.float64), (n_rows, 1, 1, 1))
+    for i in range(n_rows):
+        errors = np.zeros((n_features, n_features)) if noise is None else np.asarray(noise[i], np.float64)
+        errors = np.diag(errors) if errors.ndim == 1 else errors
+        seen = np.flatnonzero(~np.isnan(x[i]) & np.isfinite(np.diag(errors)))
+        for k in range(n_components):
+            covariance = np.asarray(covariances[k], np.float64)
+            total = covariance[np.ix_(seen, seen)] + errors[np.ix_(seen, seen)]
+            shift = x[i, seen] - means[k][seen]
+            log_det = np.linalg.slogdet(total)[1]
+            square = shift @ np.linalg.solve(total, shift)
+            log_components[i, k] = -0.5 * (len(seen) * np.log(2 * np.pi) + log_det + square)
+            true[i, k] = means[k] + covariance[:, seen] @ np.linalg.solve(total, shift)
+            spread[i, k] = covariance - covariance[:, seen] @ np.linalg.solve(total, covariance[seen])
+    return log_components, true, spread
+
+
+def blurred_moments(row_weights, resp, true, spread):
+    """Mass (K,), mean (K, D) and dense scatter (K, D, D) of true rows, of which the moments are known."""
+    taken = resp * np.asarray(row_weights, np.float64)[:, None]
+    mass = taken.sum(axis=0)
+    mean = np.einsum("nk,nkd->kd", taken, true) / mass[:, None]
+    shift = true - mean
+    return mass, mean, np.einsum("nk,nkij->kij", taken, spread + shift[..., :, None] * shift[..., None, :])
+
+
+def reduced(covariance_type, scatter):
+    """The part of a dense scatter (K, D, D) that a family keeps."""
+    if covariance_type == "full":
+        return scatter
+    if covariance_type == "tied":
+        return scatter.sum(axis=0, keepdims=True)
+    return np.einsum("kii->ki" if covariance_type == "diag" else "kii->k", scatter)
+
+
 def column_variances(x, weights):
     mean = np.average(x, axis=0, weights=weights)
     return np.average((x - mean) ** 2, axis=0, weights=weights)

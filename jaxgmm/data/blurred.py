@@ -139,9 +139,11 @@ class BlurredRows:
             return spread + product("kc,kic,kjc->cij", shares, between, between)
 
         known = self._known()
-        mean = jnp.where(known, self.x, self._each(mixture, means) + centre_of(mixture)[None])
-        unsure = ~known[:, :, None] & ~known[:, None, :]
-        return mean, jnp.where(unsure, self._each(mixture, covariances), 0.0)
+        whole = self._each(mixture, means) + centre_of(mixture)[None]
+        mean = blurred.held_at(self.noise is not None, known, self.x, whole)
+        sure = known[:, :, None] | known[:, None, :]
+        zero = jnp.zeros((), self.x.dtype)
+        return mean, blurred.held_at(self.noise is not None, sure, zero, self._each(mixture, covariances))
 
     def drawn(self, key: Array, mixture: Mixture) -> Array:
         """The true rows, drawn given what was seen of them, (N, D).

@@ -14,17 +14,18 @@ from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, weighed
-from jaxgmm.data.gaps import check_gaps, without_masks
+from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_shape, without_masks
 from jaxgmm.data.intake import Intake
 from jaxgmm.data.protocol import check_no_weights
 from jaxgmm.data.rows import Rows, as_rows
 from jaxgmm.data.scaling import bucket, measure, standardise
-from jaxgmm.host.arrays import Names, as_numbers, as_table, float_dtype
+from jaxgmm.host.arrays import Names, as_numbers, as_table, float_dtype, is_traced, names_of
 from jaxgmm.host.shapes import check_rows
 from jaxgmm.host.weights import as_weights, check_enough_rows
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units
+from jaxgmm.numerics.programs import program
 
 
 def default_weights(x: Any) -> Any:
@@ -86,7 +87,41 @@ def seen_in(mixture: Mixture, x: BlurredRows) -> tuple[Mixture, Array, Array]:
     check_rows(rows, given)
     mixture, rows = as_points(mixture, rows)
     weights = as_rows(rows, x.weights, "the weights of x").weights
-    return mixture, rows, jnp.where(jnp.all(jnp.isnan(rows), axis=1), 0.0, weights)
+    return mixture, rows, jnp.where(nothing_seen(rows, None), 0.0, weights)
+
+
+def unseen(x: Any, noise: Any) -> Any:
+    """Whether each value of rows (N, D) was not observed, (N, D), in NumPy or JAX.
+
+    Args:
+        x: NaN where a value is missing.
+        noise: variances or covariances of the errors, where infinite variances are those of missing values; or None.
+    """
+    gone = x != x
+    if noise is None:
+        return gone
+    return gone | ((noise if noise.ndim == 2 else noise.diagonal(axis1=1, axis2=2)) == np.inf)
+
+
+def nothing_seen(x: Any, noise: Any) -> Any:
+    """Whether nothing was observed of each row, (N,); see `unseen`."""
+    return unseen(x, noise).all(axis=1)
+
+
+def errors_of(x: BlurredRows, rows: Any) -> Any:
+    """Variances or covariances of the errors of rows (N, D), checked as far as they are concrete; None without any.
+
+    Raises:
+        TypeError: if they hold no real numbers.
+        ValueError: if they are bad, or of another shape.
+    """
+    if not any(field.name == "noise" for field in dataclasses.fields(cast(Any, x))):
+        return None
+    noise = as_numbers(without_masks(x.noise), "noise")
+    if not is_traced(rows, noise):
+        noise = check_noise(noise, np.asarray(rows), None)
+    check_noise_shape(noise.shape, rows.shape)
+    return noise if isinstance(rows, np.ndarray) else jnp.asarray(noise, rows.dtype)
 
 
 @plain.register
@@ -97,15 +132,25 @@ def _(x: BlurredRows) -> Any:
 @completed.register
 def _(x: BlurredRows, sample_weight: ArrayLike | None, key: Array) -> tuple[Any, Any]:
     check_no_weights(sample_weight)
-    given = without_masks(x.x)
+    given, own = without_masks(x.x), cast(Any, x)
     rows = as_numbers(given, "x")
     check_rows(rows, given)
-    dtype, own = float_dtype(rows), cast(Any, x)
-    held = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, dtype), dataclasses.replace(own, x=rows, layout=None, measured=None)
-    )
-    drawn = held.draw_rows(key, len(rows))
+    names, rows = names_of(given), jnp.asarray(rows, float_dtype(rows))
+    noise, weights = errors_of(x, rows), as_rows(rows, x.weights, "the weights of x").weights
+    if not is_traced(rows, weights):
+        seen = np.where(unseen(rows, noise), np.nan, rows)
+        counted = check_gaps(seen, as_weights(x.weights, len(rows)), names)
+        weights = jnp.asarray(counted, rows.dtype)
+    weights = jnp.where(nothing_seen(rows, noise), 0.0, weights)
+    errs = {} if noise is None else {"noise": noise}
+    held = dataclasses.replace(own, x=rows, weights=weights, layout=None, measured=None, **errs)
+    drawn = _drawn(key, held, len(rows))
     return drawn.x, drawn.weights
+
+
+@program(static_argnums=(2,))
+def _drawn(key: Array, data: BlurredRows, most: int) -> Rows:
+    return data.draw_rows(key, most)
 
 
 @rows_of.register
@@ -118,5 +163,5 @@ def _(x: BlurredRows, sample_weight: ArrayLike | None) -> Weighed:
     check_no_weights(sample_weight)
     table = as_table(without_masks(x.x))
     weights = as_weights(x.weights, len(table.rows))
-    empty = np.isnan(table.rows).all(axis=1) if table.rows.dtype.kind == "f" else np.zeros(len(weights), bool)
-    return Weighed(x, None, np.where(empty, 0.0, weights), table.rows.shape[1])
+    noise = errors_of(x, table.rows)
+    return Weighed(x, None, np.where(nothing_seen(table.rows, noise), 0.0, weights), table.rows.shape[1])

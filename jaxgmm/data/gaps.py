@@ -93,9 +93,10 @@ def check_noise(noise: Any, x: np.ndarray, names: Names | None) -> np.ndarray:
         return array
     seen = observed & np.isfinite(variances)
     held = np.where(seen[:, :, None] & seen[:, None, :], array, 0.0)
+    finite = np.isfinite(held)
     faults = {
-        "finite": ~np.isfinite(held).all(axis=(1, 2)),
-        "symmetric": asymmetric(held, float(np.finfo(np.float32).eps)).any(axis=(1, 2)),
+        "finite": ~finite.all(axis=(1, 2)),
+        "symmetric": asymmetric(np.where(finite, held, 0.0), float(np.finfo(np.float32).eps)).any(axis=(1, 2)),
     }
     for wanted, rows in faults.items():
         if rows.any():

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
-from jaxgmm.data.blurred_intake import default_weights, scaled, seen_in
+from jaxgmm.data.blurred_intake import default_weights, errors_of, nothing_seen, scaled, seen_in
 from jaxgmm.data.conversion import converted
-from jaxgmm.data.gaps import check_noise, check_noise_shape, without_masks
+from jaxgmm.data.gaps import check_noise, without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout
 from jaxgmm.data.patterns import Measured
 from jaxgmm.data.protocol import check_no_weights
-from jaxgmm.host.arrays import as_numbers, as_table, is_traced
+from jaxgmm.host.arrays import as_table
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units
@@ -66,12 +66,8 @@ class Noisy(BlurredRows):
 @converted.register
 def _(x: Noisy, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Noisy]:
     mixture, rows, weights = seen_in(mixture, x)
-    noise = as_numbers(without_masks(x.noise), "noise")
-    if is_traced(rows, noise):
-        check_noise_shape(noise.shape, rows.shape)
-    else:
-        noise = check_noise(noise, np.asarray(rows), None)
-    return mixture, Noisy(rows, jnp.asarray(noise, rows.dtype), weights)
+    noise = errors_of(x, rows)
+    return mixture, Noisy(rows, noise, jnp.where(nothing_seen(rows, noise), 0.0, weights))
 
 
 @intake.register

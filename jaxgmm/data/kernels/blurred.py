@@ -83,8 +83,20 @@ def look(mixture: Mixture, columns: Array, blur: Blur) -> View:
     square = jnp.sum(jnp.where(lost[None], limit, whitened) ** 2, axis=0)
     n_observed = jnp.sum(blur.observed, axis=0).astype(columns.dtype)
     level = -0.5 * float(np.log(2 * np.pi)) * n_observed
-    mean = jnp.where(blur.known[:, None, :], columns[:, None, :], mixture.means.T[:, :, None] + shift)
+    formula = mixture.means.T[:, :, None] + shift
+    mean = held_at(blur.noise is not None, blur.known[:, None, :], columns[:, None, :], formula)
     return View(level[None, :] - log_scale - 0.5 * square, jnp.moveaxis(mean, 0, 1), spread, lost)
+
+
+def held_at(errs: bool, known: Array, value: Array, formula: Array) -> Array:
+    """The value where it is known exactly, else the formula, which gives the value there to rounding.
+
+    Where rows err, an error of variance 0 has a slope in its variance, which the formula alone tells.
+    """
+    if errs:
+        change = formula - lax.stop_gradient(formula)
+        value = lax.stop_gradient(value) + jnp.where(jnp.isfinite(formula), change, 0.0)
+    return jnp.where(known, value, formula)
 
 
 def _dense(mixture: Mixture, residuals: Array, blur: Blur) -> tuple[Array, Array, Array, Array]:
@@ -92,8 +104,8 @@ def _dense(mixture: Mixture, residuals: Array, blur: Blur) -> tuple[Array, Array
     covariances = jnp.moveaxis(mixture.covs.dense(), 0, -1)[..., None]
     cross = jnp.where(blur.observed[:, None, None, :], covariances, 0.0)
     left = eliminated(_total(covariances, blur), residuals, cross, covariances)
-    unknown = ~blur.known
-    spread = jnp.where((unknown[:, None] & unknown[None])[:, :, None, :], left.corner, 0.0)
+    sure = (blur.known[:, None] | blur.known[None])[:, :, None, :]
+    spread = held_at(blur.noise is not None, sure, jnp.zeros((), cross.dtype), left.corner)
     return left.whitened, left.log_scale, left.shift, spread
 
 

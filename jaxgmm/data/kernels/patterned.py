@@ -54,10 +54,11 @@ def algebra_of(stack: Mixture, observed: Array) -> Algebra:
     covariances = jnp.broadcast_to(dense, (n_stacked, n_components, n_features, n_features))
     covariances = covariances.reshape(n_all, n_features, n_features)
     both = observed[:, None, :, None] & observed[:, None, None, :]
-    lower = cholesky(jnp.where(both, covariances[None], jnp.eye(n_features)))
+    lower = cholesky(jnp.where(both, covariances[None], jnp.eye(n_features)[None, None]))
     inverse = jnp.where(both, inverse_lower(lower), 0.0)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
-    log_det = log_det + jnp.sum(observed, axis=1)[:, None] * float(np.log(2 * np.pi))
+    n_observed = jnp.sum(observed, axis=1).astype(log_det.dtype)
+    log_det = log_det + n_observed[:, None] * float(np.log(2 * np.pi))
     # A finite floor: in a product −∞ would be one multiplication by zero from NaN.
     log_weights = jnp.maximum(stack.log_weights.reshape(1, n_all), -float(np.sqrt(np.finfo(np.float64).max)))
     return Algebra(
@@ -97,7 +98,7 @@ class ByFeatures(NamedTuple):
         pulled = jnp.sum(precision * known.means[None, :, None, :], axis=-1)
         constant = known.constant - 0.5 * jnp.sum(pulled * known.means[None], axis=-1)
         first, second = (index[: -known.means.shape[1] - 1] for index in quadratic.PAIRS.indices(known.means.shape[1]))
-        quadratics = precision[..., first, second] * np.where(first == second, -0.5, -1.0)
+        quadratics = precision[..., first, second] * np.where(first == second, -0.5, -1.0)[None, None]
         return cls(jnp.concatenate([quadratics, pulled, constant[..., None]], axis=-1))
 
     def look(self, pattern: Array, rows: Array) -> tuple[Array, Array]:
@@ -121,7 +122,7 @@ class ByFeatures(NamedTuple):
         shift = jnp.where(known.observed[:, None], seen.mean - known.means[None], 0.0)
         precision = product("gmai,gmaj->gmij", known.inverse, known.inverse)
         gain = product("mij,gmjl->gmil", known.covariances, precision)
-        filling = jnp.where(known.observed[:, None, :, None], jnp.eye(n_features), gain)
+        filling = jnp.where(known.observed[:, None, :, None], jnp.eye(n_features)[None, None], gain)
         return Within(seen.mass, shift, seen.scatter, filling)
 
 
