@@ -40,8 +40,9 @@ def visit_blurred(
             error = np.asarray(data.noise)[part].astype(np.float64)
             variances = error if error.ndim == 2 else np.diagonal(error, axis1=1, axis2=2)
             observed = observed & np.isfinite(variances)
-            error = error[:, :, None] * eye if error.ndim == 2 else error
-            total = total + np.where(observed[:, :, None] & observed[:, None, :], error, 0.0)[:, None]
+            seen = observed[:, :, None] & observed[:, None, :]
+            error = np.where(observed, error, 0.0)[:, :, None] * eye if error.ndim == 2 else np.where(seen, error, 0.0)
+            total = total + error[:, None]
         both = (observed[:, :, None] & observed[:, None, :])[:, None]
         residual = np.where(observed[:, None], x[:, None] - whitening.means, 0.0)
         total = np.where(both, total, eye)
