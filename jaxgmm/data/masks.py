@@ -68,5 +68,5 @@ def by_masks(statistic: Statistic, stack: Mixture, x: Array, weights: Array) -> 
         shift = jnp.where(counts > 0, seen - stack.means, 0.0)
         mean = stack.means + counts / whole * shift
         scatter = squares - counts * seen**2 + absent * variances + counts * absent / whole * shift**2
-        moments = Moments(mass, mean + centre, jax.vmap(statistic.of_diagonal)(scatter))
+        moments = Moments(mass, mean + centre[None, None, :], jax.vmap(statistic.of_diagonal)(scatter))
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, dtype), (moments, log_likelihood))
