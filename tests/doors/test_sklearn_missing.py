@@ -48,6 +48,7 @@ def imputer():
     return GaussianMixtureImputer(**OPTIONS).fit(X)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(EVERY)
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
