@@ -1,4 +1,4 @@
-"""An estimator with scikit-learn's interface, and conversions from and to scikit-learn's own.
+"""Estimators with scikit-learn's interface, and conversions from and to scikit-learn's own.
 
 Needs scikit-learn 1.6 or newer: the extra `sklearn`.
 """
@@ -6,3 +6,4 @@ Needs scikit-learn 1.6 or newer: the extra `sklearn`.
 from jaxgmm.sklearn.conversion import from_sklearn as from_sklearn
 from jaxgmm.sklearn.conversion import to_sklearn as to_sklearn
 from jaxgmm.sklearn.estimator import GaussianMixture as GaussianMixture
+from jaxgmm.sklearn.imputer import GaussianMixtureImputer as GaussianMixtureImputer

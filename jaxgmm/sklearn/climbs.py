@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.utils._param_validation import StrOptions
 
+from jaxgmm.data.gaps import check_gaps
 from jaxgmm.fitting.causes import why_collapsed
 from jaxgmm.fitting.fit import fit_given
 from jaxgmm.fitting.results import FAILED, FitResult, Status
@@ -19,16 +22,19 @@ from jaxgmm.fitting.starts.drawn import initialize
 from jaxgmm.fitting.tasks import Options
 from jaxgmm.host.arrays import as_table, float_dtype
 from jaxgmm.host.cautions import caution
+from jaxgmm.host.weights import as_weights
 from jaxgmm.model.families.table import family_of
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.sklearn.conversion import arrays_of
+from jaxgmm.sklearn.conversion import arrays_of, from_sklearn
 from jaxgmm.sklearn.regularisation import method_of
+from jaxgmm.sklearn.rows import given_as, in_bucket, key_of
 from jaxgmm.sklearn.starts import METHODS, Given, as_given, start_from
 
 CONSTRAINTS: dict[str, Any] = GaussianMixture._parameter_constraints | {
-    "reg_covar": [*GaussianMixture._parameter_constraints["reg_covar"], None]
+    "reg_covar": [*GaussianMixture._parameter_constraints["reg_covar"], None],
+    "missing": [StrOptions({"error", "marginalize"})],
 }
-"""The constraints on parameters of scikit-learn's estimator, with None as a further `reg_covar`."""
+"""The constraints on parameters of scikit-learn's estimator, with None as a further `reg_covar`, and on `missing`."""
 
 WARNINGS: dict[Any, str] = {
     Status.MAX_ITER: "The best start had not converged after max_iter iterations: raise max_iter or tol.",
@@ -41,13 +47,38 @@ _FEWEST_TO_ESTIMATE = 2
 """Iterations after which EM has seen its gains decay twice."""
 
 
+def fit_rows(model: Any, asked: Any, x: np.ndarray, sample_weight: ArrayLike | None) -> None:
+    """Fit a mixture to rows, and give an estimator the attributes of the fit.
+
+    Args:
+        model: the estimator, which has validated the rows.
+        asked: the `GaussianMixture` whose parameters say how to fit: often the estimator itself.
+        x: rows, NaN where a value is missing, (N, D).
+        sample_weight: non-negative weights of the rows, (N,), or None.
+
+    Raises:
+        TypeError: if the weights hold no real numbers.
+        ValueError: if weights or parameters are bad, a column was never observed, or every start ended in NaN.
+        KeyboardInterrupt: where the user interrupted the fit, after which the estimator has the best so far.
+    """
+    names = getattr(model, "feature_names_in_", None)
+    weights = check_gaps(x, as_weights(sample_weight, len(x)), names, "X")
+    with jax.enable_x64(True):
+        previous = from_sklearn(asked) if asked.warm_start and hasattr(asked, "converged_") else None
+        fitted = climbed(asked, key_of(asked.random_state), in_bucket(x), in_bucket(weights), previous)
+    vars(model).update(attributes_of(fitted, float(weights.sum())))
+    if fitted.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    warn_of(asked, fitted, x, weights, names)
+
+
 def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous: Mixture | None) -> FitResult:
     """The best fit from the starts that an estimator's parameters describe.
 
     Args:
         asked: the estimator.
         key: a typed key.
-        x: rows, (N, D).
+        x: rows, NaN where a value is missing, (N, D).
         weights: weights of the rows, (N,).
         previous: the mixture to continue from, or None.
 
@@ -60,18 +91,20 @@ def climbed(asked: Any, key: Array, x: np.ndarray, weights: np.ndarray, previous
     family, n_components = family_of(asked.covariance_type), asked.n_components
     named = METHODS[asked.init_params]
     algorithm, prior = method_of(asked.reg_covar, x, weights, family)
+    data, data_weights = given_as(x, weights)
     given = as_given(
         Given(asked.weights_init, asked.means_init, asked.precisions_init), n_components, x.shape[1], family
     )
 
     def climb(init: str | Mixture, n_init: int) -> FitResult:
         options = Options(family, algorithm, prior, init, n_init, asked.max_iter, asked.tol)
-        return fit_given(key, as_table(x), n_components, weights, options, bool(asked.verbose))
+        table = as_table(x) if data is x else data
+        return fit_given(key, table, n_components, data_weights, options, bool(asked.verbose))
 
     def start(key: Array) -> Mixture:
         if given is not None and given.whole:
             return start_from(given, None, family)
-        drawn = initialize(key, x, n_components, weights, method=named, covariance_type=family, prior=prior)
+        drawn = initialize(key, data, n_components, data_weights, method=named, covariance_type=family, prior=prior)
         return drawn if given is None else start_from(given, drawn, family)
 
     if previous is None and given is None and asked.max_iter > 0:
@@ -113,14 +146,13 @@ def _unclimbed(start: Mixture, dtype: DTypeLike) -> FitResult:
     )
 
 
-def warn_of(asked: Any, fitted: FitResult, x: np.ndarray, weights: np.ndarray) -> None:
+def warn_of(asked: Any, fitted: FitResult, x: np.ndarray, weights: np.ndarray, names: Any) -> None:
     """Warn where a fit did not converge, or collapsed."""
     text, causes = WARNINGS.get(fitted.status), ""
     if text is None or asked.max_iter == 0:
         return
     if fitted.status is Status.COLLAPSED:
         prior = method_of(asked.reg_covar, x, weights, fitted.mixture.family)[1]
-        names = getattr(asked, "feature_names_in_", None)
         causes = why_collapsed(fitted.mixture, x, weights, prior, names)
     caution(text.format(causes=causes), ConvergenceWarning)
 

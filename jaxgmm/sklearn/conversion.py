@@ -119,8 +119,8 @@ def to_sklearn(model: Any) -> GaussianMixture:
     Arrays keep the mixture's dtype. Precisions are computed in float64 from its factors, and then rounded.
 
     Args:
-        model: a `Mixture`, a `FitResult`, or a fitted `jaxgmm.sklearn.GaussianMixture`. The parameters
-            and attributes of an estimator are kept, with a `reg_covar` of None as scikit-learn's default. A fit gives
+        model: a `Mixture`, a `FitResult`, or a fitted estimator of `jaxgmm.sklearn`. Its attributes are kept, and the
+            parameters that scikit-learn has, with a `reg_covar` of None as scikit-learn's default. A fit gives
             the names of columns, the iterations and whether it converged. A mixture counts as not converged after 0
             iterations, with a lower bound of −∞.
 
@@ -152,7 +152,8 @@ def to_sklearn(model: Any) -> GaussianMixture:
         attributes |= {} if names is None else {"feature_names_in_": np.asarray(names, object)}
     elif hasattr(model, "get_params"):
         check_is_fitted(model)
-        parameters = {name: value for name, value in model.get_params().items() if value is not None}
+        held = GaussianMixture().get_params()
+        parameters = {n: value for n, value in model.get_params().items() if n in held and value is not None}
         attributes = copy.deepcopy({name: value for name, value in vars(model).items() if name.endswith("_")})
     else:
         raise TypeError(f"to_sklearn takes a Mixture, a FitResult or a fitted estimator, not {type(model).__name__}")

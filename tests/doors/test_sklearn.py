@@ -43,10 +43,10 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
-def test_parameters_are_scikit_learns_but_for_the_default_of_reg_covar():
+def test_parameters_are_scikit_learns_but_for_missing_and_the_default_of_reg_covar():
     ours = GaussianMixture().get_params()
-    assert list(ours) == list(PARAMETERS)
-    assert {name for name in ours if ours[name] != PARAMETERS[name]} == {"reg_covar"}
+    assert set(ours) == {*PARAMETERS, "missing"} and ours["missing"] == "error"
+    assert {name for name in PARAMETERS if ours[name] != PARAMETERS[name]} == {"reg_covar"}
 
 
 TEXTBOOK = """
@@ -219,7 +219,8 @@ def test_an_estimator_converts_with_parameters_and_course():
     table = pandas.DataFrame(x, columns=["a", "b", "c"])
     ours = GaussianMixture(3, random_state=0, tol=1e-6, max_iter=1000).fit(table)
     theirs = to_sklearn(ours)
-    assert theirs.get_params() == ours.get_params() | {"reg_covar": PARAMETERS["reg_covar"]}
+    kept = {name: value for name, value in ours.get_params().items() if name != "missing"}
+    assert theirs.get_params() == kept | {"reg_covar": PARAMETERS["reg_covar"]}
     assert list(theirs.feature_names_in_) == ["a", "b", "c"]
     assert (theirs.converged_, theirs.n_iter_, theirs.lower_bound_) == (True, ours.n_iter_, ours.lower_bound_)
     theirs.means_ += 1
@@ -339,7 +340,14 @@ def test_bad_starts_are_named():
 @pytest.mark.parametrize(
     "parameters",
     [{"n_components": 0}, {"covariance_type": "round"}, {"tol": -1}, {"reg_covar": -1e-6}, {"max_iter": -1}]
-    + [{"n_init": 0}, {"init_params": "best"}, {"random_state": "now"}, {"verbose_interval": 0}, {"warm_start": 3}],
+    + [
+        {"n_init": 0},
+        {"init_params": "best"},
+        {"random_state": "now"},
+        {"verbose_interval": 0},
+        {"warm_start": 3},
+        {"missing": "drop"},
+    ],
 )
 def test_bad_parameters_are_named_as_scikit_learn_does(parameters):
     (name,) = parameters

@@ -124,3 +124,12 @@ def test_large_data_are_thinned_by_weight(method, dtype):
     if method != "random-rows":
         np.testing.assert_allclose(start.weights @ start.means, expected, atol=0.05)
     assert np.all(np.asarray(start.means) < 1.1) and np.linalg.norm(start.means[0] - start.means[1]) > 0
+
+
+def test_many_rows_with_gaps_are_thinned(dtype):
+    x = np.random.default_rng(0).normal([[0.0, 0.0], [9.0, 9.0]] * 50).astype(dtype)
+    x[::5, 1] = np.nan
+    with programs_with({"jaxgmm.data.blurred._FEW": 32, "jaxgmm.data.draws.MOST_ROWS": 64}):
+        rows = jaxgmm.Incomplete(x, np.ones(100, dtype)).draw_rows(KEY, 64)
+    np.testing.assert_allclose(rows.weights.sum(), 100, rtol=1e-5)
+    assert rows.x.shape == (64, 2) and not np.isnan(rows.x).any()

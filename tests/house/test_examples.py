@@ -27,7 +27,7 @@ GIVEN = {"jax": jax, "jnp": jnp, "np": np, "jaxgmm": jaxgmm, "distributions": di
 MODULES = ["jaxgmm", "jaxgmm.persistence", "jaxgmm.distributions", *(f"jaxgmm.{door}" for door in DOORS)]
 DEAR = ("solution", "Accelerated", "Gradient", "bootstrap", "Bootstrap", "influence")
 DEAR += ("select", "Selection", "Candidate", "fit_groups", "GroupFits")
-DEAR += ("pool", "reparameterise", "Estimate", "sklearn.GaussianMixture")
+DEAR += ("pool", "reparameterise", "Estimate", "sklearn.GaussianMixture", "sklearn.GaussianMixtureImputer")
 """Half of the time goes to the examples of these, each of which many tests call."""
 FOREIGN = ("numpyro", "distrax", "tfp")
 """Doors to libraries that mix ranks and dtypes freely, and use names that JAX deprecates."""
