@@ -1,14 +1,13 @@
 """Rows with gaps or errors, beside complete ones, and a peer: `python -m experiments.benchmarks.blurred`.
 
 One pass of EM over `Incomplete` rows, a tenth of their values missing, in all patterns or in twenty, beside a pass over
-complete rows of the same shape; and over `Noisy` rows, beside astroML's `XDGMM` and pygmmis where these are installed.
-Both are also taken to the optimum from one start.
+complete rows of the same shape; and over `Noisy` rows, beside astroML's `XDGMM` where that is installed, which
+is also taken to the optimum from the same start.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 from typing import Any
 
 from experiments.benchmarks import report, timing  # First: it settles how threads wait.
@@ -81,26 +80,6 @@ class XDGMM:
         return float(self.model.logL(self.problem.x, self.noise)) / len(self.noise)
 
 
-class Pygmmis:
-    """pygmmis's fit with its processes, so many iterations at once."""
-
-    def __init__(self, problem: Problem, noise: np.ndarray) -> None:
-        """Set up."""
-        self.module, self.problem, self.noise = importlib.import_module("pygmmis"), problem, _dense(noise)
-        k, d = problem.start.means.shape
-        self.gmm = self.module.GMM(K=k, D=d)
-
-    def climb(self, n_steps: int) -> float:
-        """The log-likelihood per row that it gives itself after so many iterations."""
-        self.gmm.amp[:], self.gmm.mean[:], self.gmm.covar[:] = self.problem.start
-        options = {"init_method": "none", "tol": -math.inf, "miniter": n_steps, "maxiter": n_steps}
-        return float(self.module.fit(self.gmm, self.problem.x, covar=self.noise, **options)[0])
-
-    def mixture(self) -> jaxgmm.Mixture:
-        """Where it is."""
-        return jaxgmm.make_mixture(self.gmm.amp / self.gmm.amp.sum(), self.gmm.mean, self.gmm.covar)
-
-
 def main(quick: bool = False, rounds: int = 7) -> None:
     """Measure, print and write."""
     jax.config.update("jax_enable_x64", True)
@@ -167,14 +146,8 @@ def errors(quick: bool, rounds: int) -> list[dict[str, Any]]:
     if _has("astroML"):
         peer = XDGMM(problem, noise)
         peers["astroML"] = Contender(peer.step, peer.restart)
-    if _has("pygmmis"):
-        other = Pygmmis(problem, noise)
-        peers["pygmmis"] = Contender(lambda: other.climb(1))
-        peers["pygmmis, 3 iterations"] = Contender(lambda: other.climb(3))
     race = timing.race(peers, min(rounds, 2), 0.0)
     least = {name: float(np.min(seconds)) for name, seconds in race.seconds.items()}
-    if "pygmmis" in least:
-        least["pygmmis"] = (least.pop("pygmmis, 3 iterations") - least["pygmmis"]) / 2
     print(f"\nseconds of an iteration with covariances, float64, least: {least}, {race.errors or 'no errors'}")
     return [
         *found,
@@ -200,10 +173,6 @@ def to_the_top(quick: bool) -> list[dict[str, Any]]:
         for _ in range(n_steps):
             peer.step()
         ends["astroML"] = peer.mixture(), peer.told()
-    if _has("pygmmis"):
-        other = Pygmmis(problem, noise)
-        told = other.climb(n_steps)
-        ends["pygmmis"] = other.mixture(), told
     found = []
     for by, (mixture, told) in ends.items():
         judged = float(jaxgmm.log_likelihood(mixture, data)) / n
