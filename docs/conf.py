@@ -73,7 +73,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(jax|jaxlib|numpy|optax|matplotlib|sklearn|numpyro|distrax|collections|os|pathlib|typing)\..*"),
     ("py:.*", r"Array|ArrayLike|DTypeLike|Axes|NotFittedError|Names"),
-    ("py:.*", r"jaxgmm\.(host\.arrays|data\.passes|fitting\.algorithms\.protocol)\..*"),
+    ("py:.*", r"jaxgmm\.(host\.arrays|data\.(passes|layouts|patterns)|fitting\.algorithms\.protocol)\..*"),
     ("py:.*", r"jaxgmm\.(model\.(fitted|families\.protocol|priors\.penalty)|inference\.relabelling)\..*"),
     ("py:.*", r"jaxgmm\.(data\.protocol|fitting\.problem|model\.covariances\.protocol)\..*"),
     ("py:.*", r"jaxgmm\.(numpyro|distrax|tfp)\.GaussianMixture"),

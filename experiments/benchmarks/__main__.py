@@ -7,7 +7,7 @@ import sys
 
 from experiments.benchmarks import report
 
-NAMES = ("em_pass", "restarts_race", "memory", "first_fit", "derivatives", "groups")
+NAMES = ("em_pass", "restarts_race", "memory", "first_fit", "derivatives", "groups", "blurred")
 
 
 def main(quick: bool = False) -> None:

@@ -32,7 +32,7 @@ COLOURS = {
 }
 """Okabe and Ito's colours, told apart by the colour-blind."""
 PEERS = ("scikit-learn", "pomegranate", "gmmx")
-_PACKAGES = ("jax", "jaxlib", "numpy", "scikit-learn", "torch", "pomegranate", "gmmx")
+_PACKAGES = ("jax", "jaxlib", "numpy", "scikit-learn", "torch", "pomegranate", "gmmx", "astroML")
 
 
 class Target(NamedTuple):
