@@ -86,7 +86,8 @@ class BlurredRows:
         some = jnp.any(observed, axis=1)
         mass = jnp.sum(jnp.where(some, self.weights, 0.0))
         count = jnp.sum(((self.weights != 0) & some).astype(x.dtype))
-        return Columns(mass=mass, count=count, mean=mean + origin, variance=variance)
+        share = jnp.sum(given, axis=0) / jnp.where(mass > 0, mass, 1.0)
+        return Columns(mass=mass, count=count, mean=mean + origin, variance=variance, observed=share)
 
     def ready(self, columns: Columns) -> Self:
         """The same rows with their values in their layout, and how far they reach."""

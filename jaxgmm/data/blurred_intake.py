@@ -13,7 +13,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
-from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, weighed
+from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, seen_rows, weighed
 from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_shape, without_masks
 from jaxgmm.data.intake import Intake
 from jaxgmm.data.protocol import check_no_weights
@@ -156,6 +156,12 @@ def _drawn(key: Array, data: BlurredRows, most: int) -> Rows:
 @rows_of.register
 def _(x: BlurredRows, key: Array) -> Rows:
     return Rows(*completed(x, None, key))
+
+
+@seen_rows.register
+def _(x: BlurredRows, key: Array) -> tuple[np.ndarray, np.ndarray]:
+    held = weighed(x, None)
+    return as_table(without_masks(x.x)).rows, held.weights
 
 
 @weighed.register

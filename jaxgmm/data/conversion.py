@@ -94,6 +94,19 @@ def rows_of(data: Any, key: Array) -> Any:
     return data if has(data, *PLAIN) else data.draw_rows(key, draws.MOST_ROWS)
 
 
+@functools.singledispatch
+def seen_rows(x: Any, key: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of data on the host, (N, D), NaN where a value is missing, and their weights; see `rows_of`."""
+    rows = rows_of(x, key)
+    return np.asarray(rows.x), np.asarray(rows.weights)
+
+
+@functools.singledispatch
+def ordered(data: Any) -> Any:
+    """The data in the order in which passes over all of them are fastest; most kinds as they are."""
+    return data
+
+
 def seen_through(data: Any, key: Array, true: Array) -> Any:
     """What would be seen of true rows (N, D) in place of those of the data."""
     return data.seeing(key, true) if has(data, *SCORED) else Rows(true, data.weights)
@@ -132,6 +145,8 @@ def as_data(
         check_no_weights(sample_weight)
     known, data = converted(x, known, sample_weight)
     require(data, *needs)
+    if not needs or "log_likelihood" in needs:
+        data = ordered(data)
     return known, data
 
 

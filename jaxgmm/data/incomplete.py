@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.blurred_intake import default_weights, scaled, seen_in
-from jaxgmm.data.conversion import converted
+from jaxgmm.data.conversion import converted, ordered
 from jaxgmm.data.gaps import without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout, layout_of
@@ -70,8 +70,13 @@ def laid_out(x: np.ndarray) -> Layout | None:
 @converted.register
 def _(x: Incomplete, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Incomplete]:
     mixture, rows, weights = seen_in(mixture, x)
-    layout = laid_out(np.asarray(rows)) if x.layout is None and not is_traced(rows) else x.layout
-    return mixture, Incomplete(rows, weights, layout, x.measured)
+    return mixture, Incomplete(rows, weights, x.layout, x.measured)
+
+
+@ordered.register
+def _(data: Incomplete) -> Incomplete:
+    known = data.layout is not None or is_traced(data.x)
+    return data if known else dataclasses.replace(data, layout=laid_out(np.asarray(data.x)))
 
 
 @intake.register

@@ -27,8 +27,8 @@ def visit_blurred(
     n_components, n_features = whitening.means.shape
     held = np.isfinite(np.asarray(mixture.log_weights))
     covariances = np.broadcast_to(np.asarray(mixture.covs.dense()), (len(held), n_features, n_features))[held]
-    steepness = np.sqrt((whitening.inverse.reshape(n_components, -1) ** 2).sum(axis=1))
-    centre = np.average(whitening.means, axis=0, weights=np.exp(whitening.log_weights))
+    # Factors are of Σ + S itself, not of a root of it: the error of ½‖y‖² + ½ log|T| is eps times the condition of Σ.
+    condition = np.trace(covariances, axis1=1, axis2=2) * (whitening.inverse.reshape(n_components, -1) ** 2).sum(axis=1)
     mass, first = np.zeros(n_components), np.zeros((n_components, n_features))
     log_likelihood, noise, eye = 0.0, 0.0, np.eye(n_features)
     size = max(1, _BLOCK // covariances.size)
@@ -58,7 +58,6 @@ def visit_blurred(
         mass += shares.sum(axis=0)
         true = whitening.means + np.einsum("kij,nkj->nki", covariances, solved)
         first += np.einsum("nk,nki->ki", shares, true)
-        reach = np.sqrt((np.where(observed, x - centre, 0.0) ** 2).sum(axis=1))
-        noise += float(reach @ (shares * np.sqrt(np.maximum(square, 0.0))) @ steepness)
+        noise += float((shares * (np.maximum(square, 0.0) + n_features)).sum(axis=0) @ condition)
     mean = first / np.where(mass > 0, mass, 1.0)[:, None]
     return Visit(mass, mean, log_likelihood, noise * float(np.finfo(np.asarray(data.x).dtype).eps))

@@ -37,7 +37,7 @@ def why_collapsed(
 
     Args:
         mixture: the collapsed mixture, in the units of x.
-        x: the rows that it was fitted to, (N, D).
+        x: the rows that it was fitted to, NaN where a value is missing, (N, D).
         sample_weight: weights of the rows, (N,); None is 1 for each.
         prior: the prior, or None.
         names: names of the columns.
@@ -53,12 +53,14 @@ def why_collapsed(
     causes += [
         f"component {k} holds less than a row ({n_rows[k]:.2g} rows)" for k in np.flatnonzero(n_rows < LEAST_ROWS)
     ]
+    seen = np.isfinite(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
+    observed = float((weights @ seen).min() / weights.sum())
     shared = mixture.covs.count < mixture.n_components
     mass, unit = jnp.asarray(n_rows.sum()), jnp.ones(x.shape[1])
     penalty = prepare(prior, Columns(mass=mass, count=mass, mean=0 * unit, variance=unit))
     for k in [0] if shared else np.flatnonzero(n_rows >= LEAST_ROWS):
         rows = n_rows.sum() if shared else n_rows[k]
-        floor = float(penalty.floor(jnp.asarray(rows)))
+        floor = float(penalty.floor(jnp.asarray(rows * observed)))
         flat = _flat(mixture, int(k), scale, floor, ~constant, names, float(rows))
         causes += [("the shared covariance " if shared else f"component {k} ") + clause for clause in flat]
     return _listed(causes, "; ") or "a covariance is singular to rounding"

@@ -86,11 +86,20 @@ def n_collapsed(mixture: Mixture, columns: Columns, penalty: Penalty, n_componen
     vanished = (mass * columns.count < LEAST_ROWS * columns.mass) & (jnp.arange(mixture.n_components) < asked)
     per_covariance = mass_per_covariance(mixture, columns)
     seen = spectrum_of(mixture, columns)
-    on_floor = seen.relative <= _NEAR_FLOOR * penalty.floor(per_covariance)[:, None]
+    on_floor = seen.relative <= _floor(per_covariance, columns, penalty)[:, None]
     counted = jnp.where(penalty.floor_is_fine, seen.singular & ~on_floor, on_floor | seen.singular)
     unresolved = seen.unresolved & ~jnp.asarray(penalty.floor_is_fine)
     directions = jnp.sum(counted, axis=-1) + jnp.sum(unresolved, axis=-1)
     return jnp.sum(vanished) + jnp.sum(jnp.where(per_covariance > 0, directions, 0))
+
+
+def _floor(per_covariance: Array, columns: Columns, penalty: Penalty) -> Array:
+    """The variances, (n,), up to which a covariance counts as lying on the prior's floor.
+
+    What is missing of a flat column is filled in by the covariance itself, and says nothing against the prior: the
+    floor is that of the mass in which the column was observed.
+    """
+    return _NEAR_FLOOR * penalty.floor(per_covariance * columns.least_observed())
 
 
 def collapsed_for_good(mixture: Mixture, columns: Columns, penalty: Penalty) -> Array:
@@ -104,7 +113,7 @@ def collapsed_for_good(mixture: Mixture, columns: Columns, penalty: Penalty) -> 
     """
     covs, n_features = mixture.covs, mixture.n_features
     per_covariance = mass_per_covariance(mixture, columns)
-    floor = _NEAR_FLOOR * penalty.floor(per_covariance)
+    floor = _floor(per_covariance, columns, penalty)
     floor = jnp.where(floor <= _LOW_FLOOR, floor, 0.0)
     varies = columns.variance > columns.resolution()
     deviations = jnp.broadcast_to(covs.deviations(), (covs.count, n_features))

@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.compact import compacted
-from jaxgmm.data.conversion import plain, rows_of
+from jaxgmm.data.conversion import plain, seen_rows
 from jaxgmm.data.protocol import Data, host_driven, is_data
 from jaxgmm.data.spread import spread
 from jaxgmm.fitting.algorithms.em import EM
@@ -107,8 +106,7 @@ def fit(
     result = fit_given(key, given, n_components, sample_weight, options, progress, callback)
     if result.status is Status.COLLAPSED:
         if table is None:
-            drawn = rows_of(x, key)
-            rows, weights = np.asarray(drawn.x), drawn.weights
+            rows, weights = seen_rows(x, key)
         else:
             rows, weights = table.rows, sample_weight
         causes = why_collapsed(result.mixture, rows, weights, prior, result.feature_names)

@@ -16,12 +16,18 @@ class Columns(NamedTuple):
         count: number of rows with positive weight, ().
         mean: weighted means, (D,).
         variance: weighted variances, divisor `mass`, (D,).
+        observed: the share of the mass in which each column was observed, (D,); None where all values were.
     """
 
     mass: Array
     count: Array
     mean: Array
     variance: Array
+    observed: Array | None = None
+
+    def least_observed(self) -> Array | float:
+        """The share of the mass in which the column that was least often observed was observed, ()."""
+        return 1.0 if self.observed is None else jnp.min(self.observed)
 
     def resolution(self) -> Array:
         """The variances, (D,), below which a column's spread cannot be told from rounding of the data in this dtype."""

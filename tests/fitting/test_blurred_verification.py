@@ -35,7 +35,6 @@ def test_numpy_sees_what_the_passes_see():
     noise[3, 1] = np.inf
     roots = generator.normal(size=(60, 3, 3))
     known = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), mixture)
-    counted = weights * ~np.isnan(x).all(axis=1)
     for data in (
         Incomplete(jnp.asarray(x), jnp.asarray(weights)),
         Noisy(jnp.asarray(x), jnp.asarray(noise), jnp.asarray(weights)),
