@@ -16,13 +16,13 @@ def thinned(key: Array, x: Array, weights: Array, most: int) -> tuple[Array, Arr
     """So many rows and weights, drawn systematically: one for each equal share of the mass (Madow & Madow 1944)."""
     # The running maximum keeps the sums monotone, and leaves no share to a row without weight.
     cumulative = lax.cummax(jnp.where(weights != 0, jnp.cumsum(weights), 0.0))
-    shift = jax.random.uniform(key, (), x.dtype)
-    shares = (jnp.arange(most, dtype=x.dtype) + shift) / most
+    shift = jax.random.uniform(key, (), weights.dtype)
+    shares = (jnp.arange(most, dtype=weights.dtype) + shift) / most
     rows = jnp.searchsorted(cumulative, _target(shares, cumulative[-1]), side="right")
     # A heavy row holds several shares: it stands once, with all their mass.
     first, beyond = (jnp.searchsorted(rows, rows, side=side) for side in ("left", "right"))
     n_shares = jnp.where(first == jnp.arange(most, dtype=first.dtype), beyond - first, 0)
-    return x[rows], n_shares.astype(x.dtype) * (cumulative[-1] / most)
+    return x[rows], n_shares.astype(weights.dtype) * (cumulative[-1] / most)
 
 
 def index(uniform: Array, mass: Array) -> Array:
