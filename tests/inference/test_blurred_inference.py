@@ -33,7 +33,7 @@ def problem(family, kind, n_rows=N_ROWS):
 
 @jax.jit
 def refit(start, data):
-    return jaxgmm.run(EM(), start, data, tol=0, max_iter=1500).mixture
+    return jaxgmm.run(EM(), start, data, tol=0, max_iter=20_000).mixture
 
 
 def check_standard_errors(family, kind, sandwiches=(False, True)):
@@ -91,7 +91,7 @@ def check_solution(family, kind):
     @jax.jit
     def slope(by):
         def fitted(by):
-            return parameters(jaxgmm.solution(EM(), start, moved(by), prior=None, tol=0, max_iter=1500))
+            return parameters(jaxgmm.solution(EM(), start, moved(by), prior=None, tol=0, max_iter=20_000))
 
         value, pull = jax.vjp(fitted, by)
         return value, pull(jax.tree.map(jnp.cos, value))[0]
@@ -116,7 +116,7 @@ def test_the_derivative_of_a_solution_is_that_of_refits(family, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_influence_is_the_derivative_of_refits(kind, prior):
     start, data = problem("full", kind)
-    again = jax.jit(lambda w: jaxgmm.run(EM(), start, data.weighted_by(w), prior=prior, tol=0, max_iter=3000).mixture)
+    again = jax.jit(lambda w: jaxgmm.run(EM(), start, data.weighted_by(w), prior=prior, tol=0, max_iter=20_000).mixture)
     mixture, step = again(data.weights), 1e-4
     found = jaxgmm.influence(mixture, data, prior=prior)
     one = jaxgmm.influence(mixture, data, prior=prior, function=lambda m: m.means[0, 0])
