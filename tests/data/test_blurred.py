@@ -121,16 +121,31 @@ def test_several_chunks_are_one(family, dtype):
 def test_rows_without_gaps_or_errors_are_plain(family, dtype):
     mixture, x, weights = cases.drawn_rows(family, blurred.N_ROWS, dtype, n_components=blurred.N_COMPONENTS)
     expected = everything(mixture, Rows(x, weights))
-    wanted = blurred.columns(Rows(x, weights))
     plain = [Noisy(x, np.zeros_like(x), weights), Noisy(x, np.zeros((*x.shape, 3), dtype), weights)]
     for data in (Incomplete(x, weights), *plain):
         check_close(everything(mixture, data), expected, tolerance(dtype))
-        check_close(blurred.columns(data), wanted, tolerance(dtype))
     moments, total = e_step(mixture, blurred.laid_out(x, weights))
     check_close((tuple(moments), total), (expected["moments"], expected["log_likelihood"]), tolerance(dtype))
-    drawn = blurred.draw_rows(jax.random.key(0), Incomplete(x, weights), 100)
-    np.testing.assert_array_equal(drawn.x, x)
-    np.testing.assert_array_equal(drawn.weights, weights)
+
+
+@pytest.mark.exhaustive
+def test_columns_and_starts_are_those_of_the_true_rows(dtype):
+    """Of rows without gaps or errors these themselves; of many with them close to them."""
+    _, x, weights = cases.drawn_rows("full", blurred.N_ROWS, dtype, n_components=2)
+    wanted = blurred.columns(Rows(x, weights))
+    for data in (Incomplete(x, weights), Noisy(x, np.zeros_like(x), weights)):
+        check_close(blurred.columns(data), wanted, tolerance(dtype))
+        drawn = blurred.draw_rows(jax.random.key(0), data, 100)
+        np.testing.assert_array_equal(drawn.x, x)
+        np.testing.assert_array_equal(drawn.weights, weights)
+    _, x, weights = cases.drawn_rows("full", 6000, dtype, n_components=2)
+    noise = np.random.default_rng(0).uniform(0.5, 8.0, x.shape).astype(dtype)
+    noisy = x + np.sqrt(noise) * np.random.default_rng(1).normal(size=x.shape).astype(dtype)
+    wanted = blurred.columns(Rows(x, weights))
+    for data in (Incomplete(blurred.gappy(x, 0.4), weights), Noisy(blurred.gappy(noisy, 0.4), noise, weights)):
+        for found in (blurred.columns(data), blurred.columns(blurred.draw_rows(jax.random.key(0), data, 3000))):
+            np.testing.assert_allclose(found.mean, wanted.mean, atol=0.15 * np.sqrt(np.max(wanted.variance)))
+            np.testing.assert_allclose(found.variance, wanted.variance, rtol=0.2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

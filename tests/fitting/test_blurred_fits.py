@@ -34,9 +34,8 @@ def check_fit(family, kind, dtype):
     assert fitted.log_likelihood > truth, "fewer rows than would pin the truth down, so the best is better"
 
 
-@pytest.mark.parametrize("kind", ["covariances", "gaps"])
-def test_a_fit_is_sound_and_told_in_the_users_units(kind, dtype):
-    check_fit("full", kind, dtype)
+def test_a_fit_is_sound_and_told_in_the_users_units(dtype):
+    check_fit("full", "gaps", dtype)
 
 
 @pytest.mark.exhaustive
@@ -150,9 +149,9 @@ def test_criteria_count_the_log_likelihood_of_what_was_seen(dtype):
 
 
 def test_rows_of_which_nothing_was_seen_are_told(dtype):
-    _, data = given("diag", "gaps", dtype)
+    _, data = given("full", "gaps", dtype)
     empty = np.concatenate([data.x, np.full((2, 3), np.nan, dtype)])
-    options = dict(covariance_type="diag", n_init=1, max_iter=5)
+    options = dict(n_init=2)
     with pytest.warns(UserWarning, match="2 rows of x, the first of them row 150, have no observed value, and count"):
         found = jaxgmm.fit(KEY, Incomplete(empty, np.append(data.weights, [1, 1]).astype(dtype)), 2, **options)
     with warnings.catch_warnings():

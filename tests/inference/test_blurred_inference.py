@@ -33,10 +33,10 @@ def problem(family, kind, n_rows=N_ROWS):
 
 @jax.jit
 def refit(start, data):
-    return jaxgmm.run(EM(), start, data, tol=0, max_iter=1500).mixture
+    return jaxgmm.run(EM(), start, data, tol=0, max_iter=20_000).mixture
 
 
-def check_standard_errors(family, kind):
+def check_standard_errors(family, kind, sandwiches=(False, True)):
     """The delta method from coordinates of another kind, by the Hessian that JAX takes of the rows' densities."""
     start, data = problem(family, kind)
     mixture = refit(start, data)
@@ -58,14 +58,15 @@ def check_standard_errors(family, kind):
     hessian, scores, slopes = told(jaxgmm.unconstrain(mixture), data)
     inverse = np.linalg.inv(-np.asarray(hessian))
     scatter = np.einsum("n,np,nq->pq", data.weights, scores, scores)
-    for sandwich, covariance in ((False, inverse), (True, inverse @ scatter @ inverse)):
+    for sandwich in sandwiches:
+        covariance = inverse @ scatter @ inverse if sandwich else inverse
         found = jaxgmm.standard_errors(mixture, data, sandwich=sandwich)
         expected = jax.tree.map(lambda s, c=covariance: np.sqrt(np.einsum("...p,pq,...q->...", s, c, s)), slopes)
         check_close(found, Parameters(*expected), 1e-6)
 
 
 def test_standard_errors_are_those_of_the_numerical_hessian():
-    check_standard_errors("spherical", "gaps")
+    check_standard_errors("spherical", "gaps", sandwiches=[False])
 
 
 @pytest.mark.exhaustive
@@ -90,7 +91,7 @@ def check_solution(family, kind):
     @jax.jit
     def slope(by):
         def fitted(by):
-            return parameters(jaxgmm.solution(EM(), start, moved(by), prior=None, tol=0, max_iter=1500))
+            return parameters(jaxgmm.solution(EM(), start, moved(by), prior=None, tol=0, max_iter=20_000))
 
         value, pull = jax.vjp(fitted, by)
         return value, pull(jax.tree.map(jnp.cos, value))[0]
@@ -103,14 +104,10 @@ def check_solution(family, kind):
     np.testing.assert_allclose(backward, sum(jax.tree.leaves(change)), rtol=1e-5)
 
 
-def test_the_derivative_of_a_solution_is_that_of_refits():
-    check_solution("spherical", "variances")
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_derivative_of_a_solution_of_every_kind_is_that_of_refits(family, kind):
+def test_the_derivative_of_a_solution_is_that_of_refits(family, kind):
     check_solution(family, kind)
 
 
@@ -119,7 +116,7 @@ def test_the_derivative_of_a_solution_of_every_kind_is_that_of_refits(family, ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_influence_is_the_derivative_of_refits(kind, prior):
     start, data = problem("full", kind)
-    again = jax.jit(lambda w: jaxgmm.run(EM(), start, data.weighted_by(w), prior=prior, tol=0, max_iter=3000).mixture)
+    again = jax.jit(lambda w: jaxgmm.run(EM(), start, data.weighted_by(w), prior=prior, tol=0, max_iter=20_000).mixture)
     mixture, step = again(data.weights), 1e-4
     found = jaxgmm.influence(mixture, data, prior=prior)
     one = jaxgmm.influence(mixture, data, prior=prior, function=lambda m: m.means[0, 0])

@@ -24,27 +24,36 @@ def tolerance(dtype):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_moments_are_those_of_the_conditional_mixture(family, dtype):
-    """Row by row; `condition` takes many rows at once, by names for a fit of a table, as it takes each."""
+    check_conditional(family, [True, False, True], dtype)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("family", FAMILIES)
+def test_moments_given_one_column_are_those_of_the_conditional_mixture(family, dtype):
+    check_conditional(family, [False, False, True], dtype)
+
+
+def check_conditional(family, pattern, dtype):
+    """Row by row; `condition` takes many rows at once as it takes each."""
     mixture, x, _ = blurred.problem(family, dtype)
     seen = ~np.isnan(x)
     mean, covariance = jaxgmm.conditional_moments(mixture, x)
     np.testing.assert_array_equal(np.asarray(mean)[seen], x[seen])
-    for pattern in ([True, False, True], [False, False, True]):
-        pattern = np.array(pattern)
-        rows = np.flatnonzero((seen == pattern).all(axis=1))
-        known, others = np.flatnonzero(pattern), np.flatnonzero(~pattern)
-        assert len(rows) > 1
-        stack = jaxgmm.condition(mixture, known.tolist(), x[rows][:, known])
-        assert stack.means.shape == (len(rows), 2, len(others))
-        for place, row in enumerate(rows[:2]):
-            alone = jaxgmm.condition(mixture, known.tolist(), x[row, known])
-            check_close(jax.tree.map(lambda leaf, place=place: leaf[place], stack), alone, tolerance(dtype))
-            expected = jaxgmm.total_moments(alone)
-            found = mean[row][others], covariance[row][np.ix_(others, others)]
-            check_close(found, tuple(expected), tolerance(dtype))
-        assert not np.asarray(covariance)[rows][:, known].any()
+    rows = np.flatnonzero((seen == np.array(pattern)).all(axis=1))
+    known, others = np.flatnonzero(pattern), np.flatnonzero(np.logical_not(pattern))
+    assert len(rows) > 1
+    stack = jaxgmm.condition(mixture, known.tolist(), x[rows][:, known])
+    assert stack.means.shape == (len(rows), 2, len(others))
+    for place, row in enumerate(rows[:2]):
+        alone = jaxgmm.condition(mixture, known.tolist(), x[row, known])
+        check_close(jax.tree.map(lambda leaf, place=place: leaf[place], stack), alone, tolerance(dtype))
+        expected = jaxgmm.total_moments(alone)
+        found = mean[row][others], covariance[row][np.ix_(others, others)]
+        check_close(found, tuple(expected), tolerance(dtype))
+    assert not np.asarray(covariance)[rows][:, known].any()
 
 
+@pytest.mark.exhaustive
 def test_condition_takes_names_of_a_table(dtype):
     mixture, x, _ = blurred.problem("full", dtype)
     table = pd.DataFrame(np.nan_to_num(x), columns=["a", "b", "c"])
@@ -63,22 +72,31 @@ def test_condition_takes_names_of_a_table(dtype):
 
 
 def test_draws_have_the_moments_and_keep_what_was_seen(dtype):
+    check_draws(Noisy, dtype)
+
+
+@pytest.mark.exhaustive
+def test_draws_of_gaps_alone_have_the_moments_and_keep_what_was_seen(dtype):
+    check_draws(Incomplete, dtype)
+
+
+def check_draws(kind, dtype):
     mixture, x, weights = blurred.problem("full", dtype, 16)
     noise = np.where(np.isnan(x), 1.0, np.random.default_rng(0).uniform(0.5, 2.0, x.shape)).astype(dtype)
     n_draws = 4000
-    for data in (Incomplete(x, weights), Noisy(x, noise, weights)):
-        drawn = np.asarray(draws(jax.random.split(KEY, n_draws), mixture, data), np.float64)
-        seen = ~np.isnan(x)
-        np.testing.assert_array_equal(drawn[:, seen], np.broadcast_to(x[seen], (n_draws, seen.sum())))
-        mean, covariance = (np.asarray(leaf, np.float64) for leaf in jaxgmm.conditional_moments(mixture, data))
-        deviation = np.sqrt(np.einsum("nii->ni", covariance))
-        off = (drawn.mean(axis=0) - mean) / np.where(seen, 1, deviation) * np.sqrt(n_draws)
-        assert np.abs(off[~seen]).max() < 4.5, "standard errors"
-        shift = drawn - drawn.mean(axis=0)
-        found = np.einsum("rni,rnj->nij", shift, shift) / n_draws
-        both = ~seen[:, :, None] & ~seen[:, None, :]
-        scale = deviation[:, :, None] * deviation[:, None, :]
-        np.testing.assert_allclose((found - covariance)[both] / scale[both], 0, atol=0.15)
+    data = Incomplete(x, weights) if kind is Incomplete else Noisy(x, noise, weights)
+    drawn = np.asarray(draws(jax.random.split(KEY, n_draws), mixture, data), np.float64)
+    seen = ~np.isnan(x)
+    np.testing.assert_array_equal(drawn[:, seen], np.broadcast_to(x[seen], (n_draws, seen.sum())))
+    mean, covariance = (np.asarray(leaf, np.float64) for leaf in jaxgmm.conditional_moments(mixture, data))
+    deviation = np.sqrt(np.einsum("nii->ni", covariance))
+    off = (drawn.mean(axis=0) - mean) / np.where(seen, 1, deviation) * np.sqrt(n_draws)
+    assert np.abs(off[~seen]).max() < 4.5, "standard errors"
+    shift = drawn - drawn.mean(axis=0)
+    found = np.einsum("rni,rnj->nij", shift, shift) / n_draws
+    both = ~seen[:, :, None] & ~seen[:, None, :]
+    scale = deviation[:, :, None] * deviation[:, None, :]
+    np.testing.assert_allclose((found - covariance)[both] / scale[both], 0, atol=0.15)
 
 
 @pytest.mark.parametrize("kind", ["variances", "covariances"])
