@@ -39,6 +39,7 @@ PUBLIC = """
     select Selection relabel component_order marginal condition affine total_moments solution standard_errors
     bootstrap influence sample_reparameterised reparameterise kl_divergence kl_variational kl_upper_bound l2_divergence
     cauchy_schwarz_divergence wasserstein save load Report fit_groups GroupFits stack unstack
+    Incomplete Noisy impute conditional_moments denoise ConditionalMoments
 """.split()
 
 
