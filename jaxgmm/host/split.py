@@ -86,6 +86,10 @@ def _listed(groups: Any, sample_weight: Any) -> list[Group]:
     parts = []
     for label, rows in named.items():
         with named_errors(label):
+            if hasattr(rows, "moments"):
+                raise TypeError(
+                    f"groups must be arrays or tables, but one is {type(rows).__name__}: fit such data alone"
+                )
             parts.append(Group(label, as_table(rows), weights[label]))
     return parts
 
