@@ -144,7 +144,7 @@ def by_patterns(
 
         n_patterns = layout.observed.shape[0]
         empty = jnp.zeros((n_patterns, n_sums, n_all)), jnp.zeros(n_stacked)
-        anchor = stack.means.ravel()[0] + values.ravel()[0]
+        anchor = stack.means.ravel()[0] + wide(values.ravel()[0])
         sums, log_likelihood = lax.fori_loop(np.int32(0), np.int32(n_chunks), step, varying_as(empty, anchor))
         raw = jnp.moveaxis(sums.reshape(n_patterns, n_sums, *shape), 2, 0)
         fill = functools.partial(_filled, statistic, layout.observed)
