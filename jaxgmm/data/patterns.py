@@ -133,7 +133,7 @@ def by_patterns(
         first = jnp.zeros((), jnp.int32), jnp.ones(at_once, bool)
         shape = jax.eval_shape(of_chunk, *first)[0].shape[1:]
         empty = jnp.zeros((layout.observed.shape[0], *shape)), jnp.zeros(n_stacked)
-        anchor = stack.means.ravel()[0] + values.ravel()[0]
+        anchor = stack.means.ravel()[0] + wide(values.ravel()[0])
         sums, log_likelihood = lax.fori_loop(np.int32(0), np.int32(n_chunks), step, varying_as(empty, anchor))
         moments = filled(statistic, prepared.within(sums, known), known, n_stacked)
         moments = moments._replace(mean=moments.mean + centre[None, None])
