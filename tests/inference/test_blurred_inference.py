@@ -101,7 +101,7 @@ def check_solution(family, kind):
     up, down = (parameters(refit(start, moved(by))) for by in (step, -step))
     check_close(parameters(refit(start, data)), value, 1e-10)
     change = jax.tree.map(lambda v, a, b: np.sum(np.cos(v) * (a - b)) / (2 * step), value, up, down)
-    # Differences are off by the square of the step: ten times the step, where a derivative is 108, by 1 and not by 0.01.
+    # Differences are off by the square of the step: at ten times the step a derivative of 108 is off by 1, not by 0.01.
     np.testing.assert_allclose(backward, sum(jax.tree.leaves(change)), rtol=3e-4)
 
 
