@@ -15,6 +15,7 @@ from jaxgmm.data.conversion import converted
 from jaxgmm.data.gaps import check_noise, without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout
+from jaxgmm.data.noise import variances_of
 from jaxgmm.data.patterns import Measured
 from jaxgmm.data.protocol import check_no_weights
 from jaxgmm.host.arrays import as_table
@@ -67,6 +68,7 @@ class Noisy(BlurredRows):
 def _(x: Noisy, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixture, Noisy]:
     mixture, rows, weights = seen_in(mixture, x)
     noise = errors_of(x, rows)
+    rows = jnp.where(jnp.isinf(variances_of(noise)), jnp.nan, rows)
     return mixture, Noisy(rows, noise, jnp.where(nothing_seen(rows, noise), 0.0, weights))
 
 

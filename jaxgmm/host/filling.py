@@ -8,22 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm.host.arrays import as_numbers, names_of
+from jaxgmm.host.arrays import names_of
 
 
-def filled(given: Any, values: np.ndarray) -> Any:
-    """The rows as they were given, with values (N, D) where they have NaN; see `impute`.
+def filled(given: Any, values: np.ndarray, missing: np.ndarray) -> Any:
+    """The rows as they were given, with values (N, D) where they are missing, (N, D); see `impute`.
 
     A pandas or polars table keeps its names, index and the dtypes of its columns; a column of nullable integers with
     gaps becomes one of floats. Any other table, and anything else, becomes an array, a NumPy array in its own dtype.
     """
     if isinstance(given, np.ndarray):
-        masked = isinstance(given, np.ma.MaskedArray)
-        dtype = given.dtype if given.dtype.kind == "f" or not masked else values.dtype
-        return values.astype(dtype)
+        return values.astype(given.dtype if given.dtype.kind == "f" or not missing.any() else values.dtype)
     if isinstance(given, jax.Array) or names_of(given) is None or not hasattr(given, "columns"):
         return jnp.asarray(values)
-    missing = np.isnan(np.asarray(as_numbers(given, "x"), np.float64))
     columns = {names_of(given)[j]: j for j in np.flatnonzero(missing.any(axis=0))}  # pyright: ignore[reportOptionalSubscript]
     if hasattr(given, "with_columns"):
         dtypes = {name: given[name].dtype for name in columns}

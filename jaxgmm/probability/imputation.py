@@ -105,7 +105,7 @@ def impute(mixture: Mixture | Fitted, x: Any, *, key: Array | None = None) -> An
     Args:
         mixture: the mixture.
         x: rows with NaN where a value is missing, (N, D): an array, a table, `Incomplete`, or `Noisy`, whose errors
-            count, and whose observed values stay as they are.
+            count, and whose observed values stay as they are but for those of infinite variance.
         key: a typed key, for draws; None gives means.
 
     Returns:
@@ -124,7 +124,7 @@ def impute(mixture: Mixture | Fitted, x: Any, *, key: Array | None = None) -> An
     known, rows = as_data(mixture, data, needs=("true_rows", "drawn"))
     whole = _means(known, rows) if key is None else _drawn(as_key(key), known, rows)
     given = plain(data)
-    return whole if is_traced(whole, given) else filled(given, np.asarray(whole))
+    return whole if is_traced(whole, given) else filled(given, np.asarray(whole), np.isnan(np.asarray(rows.x)))
 
 
 def _with_gaps(x: Any) -> Any:
