@@ -136,7 +136,7 @@ class BlurredRows:
         def covariances(about: Mixture, view: View, weights: Array) -> Array:
             shares = jnp.exp(blurred.shares(about, view).log_shares)
             between = view.mean - product("kc,kdc->dc", shares, view.mean)[None]
-            spread = product("kc,ijkc->cij", shares, blurred.as_dense(view.spread, about.n_components))
+            spread = product("kc,ijkc->cij", shares, blurred.covariances_of(about, view))
             return spread + product("kc,kic,kjc->cij", shares, between, between)
 
         known = self._known()

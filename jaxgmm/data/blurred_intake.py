@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, seen_rows, weighed
-from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_shape, without_masks
+from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_names, check_noise_shape, without_masks
 from jaxgmm.data.intake import Intake
 from jaxgmm.data.protocol import check_no_weights
 from jaxgmm.data.rows import Rows, as_rows
@@ -117,6 +117,7 @@ def errors_of(x: BlurredRows, rows: Any) -> Any:
     """
     if not any(field.name == "noise" for field in dataclasses.fields(cast(Any, x))):
         return None
+    check_noise_names(x.noise, x.x)
     noise = as_numbers(without_masks(x.noise), "noise")
     if not is_traced(rows, noise):
         noise = check_noise(noise, np.asarray(rows), None)

@@ -6,17 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from jaxgmm.host.arrays import Names, as_numbers, column_label
+from jaxgmm.host.arrays import Names, as_numbers, column_label, names_of
 from jaxgmm.host.cautions import caution
 from jaxgmm.numerics.factors import asymmetric
 
 
 def without_masks(x: Any) -> Any:
-    """A masked array as one with NaN in place of its masked entries; anything else as it is."""
+    """A masked array, a list or an array of objects with NaN for what is masked or None; anything else as it is."""
+    if isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.dtype == object):
+        return _without_none(x)
     if not isinstance(x, np.ma.MaskedArray):
         return x
     floats: Any = x if x.dtype.kind == "f" else x.astype(np.float64)
     return floats.filled(np.nan)
+
+
+def _without_none(x: Any) -> Any:
+    try:
+        entries = np.array(x, dtype=object)
+    except ValueError:  # ragged, which is told where rows are read
+        return x
+    none = np.vectorize(lambda entry: entry is None, otypes=[bool])(entries)
+    numbers = all(isinstance(entry, int | float | np.number) for entry in entries[~none])
+    return np.where(none, np.nan, entries).astype(np.float64) if none.any() and numbers else x
 
 
 def check_gaps(x: np.ndarray, weights: np.ndarray, names: Names | None, what: str = "x") -> np.ndarray:
@@ -54,6 +66,17 @@ def check_gaps(x: np.ndarray, weights: np.ndarray, names: Names | None, what: st
     )
     caution(f"{told} no observed value, and count{'s' if n_empty == 1 else ''} for nothing")
     return np.where(empty, 0.0, weights)
+
+
+def check_noise_names(noise: Any, x: Any) -> None:
+    """Raise unless the columns of two tables, errors and rows, have the same names in the same order.
+
+    Raises:
+        ValueError: if they differ; the message shows the remedy.
+    """
+    names, own = names_of(noise), names_of(x)
+    if names is not None and own is not None and names != own:
+        raise ValueError(f"noise has the columns {list(names)}, but x has {list(own)}: pass noise[{list(own)}]")
 
 
 def check_noise_shape(shape: tuple[int, ...], of_rows: tuple[int, ...]) -> None:

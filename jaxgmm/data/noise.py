@@ -20,8 +20,10 @@ def errors(normal: Array, noise: Array) -> Array:
         return normal * jnp.sqrt(jnp.where(jnp.isfinite(noise), noise, 0.0))
     variances = variances_of(noise)
     there = jnp.isfinite(variances)
-    noise = jnp.where(there[:, :, None] & there[:, None, :], noise, 0.0)
-    scale = jnp.max(jnp.where(there, variances, 0.0), axis=1)
-    floor = float(jnp.finfo(noise.dtype).eps) * noise.shape[1] * jnp.where(scale > 0, scale, 1.0)
-    padded = noise + floor[:, None, None] * jnp.eye(noise.shape[1], dtype=noise.dtype)[None]
-    return product("nij,nj->ni", cholesky(padded), normal)
+    deviations = jnp.sqrt(jnp.where(there, variances, 0.0))
+    unit = jnp.where(deviations > 0, deviations, 1.0)
+    held = jnp.where(there[:, :, None] & there[:, None, :], noise, 0.0) / unit[:, :, None] / unit[:, None, :]
+    # Of correlations, and raised by their rounding error: a singular covariance has a factor too.
+    rounding = float(jnp.finfo(noise.dtype).eps) * noise.shape[1]
+    factors = cholesky(held + rounding * jnp.eye(noise.shape[1], dtype=noise.dtype)[None])
+    return deviations * product("nij,nj->ni", factors, normal)

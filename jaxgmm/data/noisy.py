@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.blurred_intake import default_weights, errors_of, nothing_seen, scaled, seen_in
 from jaxgmm.data.conversion import converted
-from jaxgmm.data.gaps import check_noise, without_masks
+from jaxgmm.data.gaps import check_noise, check_noise_names, without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout
 from jaxgmm.data.noise import variances_of
@@ -76,6 +76,7 @@ def _(x: Noisy, mixture: Mixture, sample_weight: ArrayLike | None) -> tuple[Mixt
 def _(x: Noisy, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     check_no_weights(sample_weight)
     rows, names = as_table(without_masks(x.x))
+    check_noise_names(x.noise, x.x)
     noise = check_noise(x.noise, rows, names)
     rows = np.where(np.isinf(noise if noise.ndim == 2 else np.diagonal(noise, axis1=1, axis2=2)), np.nan, rows)
 

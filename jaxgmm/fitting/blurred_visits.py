@@ -25,8 +25,9 @@ def visit_blurred(
 ) -> Visit:
     """The E-step of some blurred rows; see `visit_of`."""
     n_components, n_features = whitening.means.shape
-    held = np.isfinite(np.asarray(mixture.log_weights))
-    covariances = np.broadcast_to(np.asarray(mixture.covs.dense()), (len(held), n_features, n_features))[held]
+    inverse = whitening.inverse if whitening.inverse.ndim == 3 else whitening.inverse[:, :, None] * np.eye(n_features)
+    roots = np.linalg.inv(inverse)
+    covariances = roots @ roots.swapaxes(1, 2)
     # Factors are of Σ + S itself, not of a root of it: the error of ½‖y‖² + ½ log|T| is eps times the condition of Σ.
     condition = np.trace(covariances, axis1=1, axis2=2) * (whitening.inverse.reshape(n_components, -1) ** 2).sum(axis=1)
     mass, first = np.zeros(n_components), np.zeros((n_components, n_features))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -83,7 +84,8 @@ def _flat(
 ) -> list[str]:
     """Text that says where a covariance is flat: in which columns, or in combinations of columns."""
     eps, n_features = float(jnp.finfo(mixture.means.dtype).eps), mixture.n_features
-    covariance = np.asarray(mixture.covariances[k], np.float64)
+    with jax.enable_x64(True):
+        covariance = np.asarray(mixture.covariances[k], np.float64)
     deviations = np.sqrt(np.diagonal(covariance))
     least = _SLACK * max(1.01 * floor, 4 * (8 * eps) ** 2)
     flat = ((deviations / scale) ** 2 <= least) & varies

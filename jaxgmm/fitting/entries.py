@@ -47,7 +47,7 @@ class Entry:
         mass = weights.sum()
         mean = weights @ x / mass
         held = mass, np.count_nonzero(weights), mean, weights @ (x - mean) ** 2 / mass
-        return jax.tree.map(lambda value: np.asarray(value, self.rows.x.dtype)[None], held)
+        return Columns(*(np.asarray(value, self.rows.x.dtype)[None] for value in held))  # pyright: ignore[reportArgumentType]
 
     @functools.cached_property
     def segments(self) -> tuple[np.ndarray, np.ndarray]:

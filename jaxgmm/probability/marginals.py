@@ -89,7 +89,8 @@ def condition(mixture: Mixture | Fitted, dims: Sequence[int | str], values: Any)
         The mixture of the other columns, in their order; a stack of N for N rows.
 
     Raises:
-        TypeError: if `mixture` is neither a mixture nor a fit, dims holds no integers, or values no real numbers.
+        TypeError: if `mixture` is neither a mixture nor a fit, dims holds no integers, and no names of a fit's columns,
+            or values no real numbers.
         ValueError: if dims is empty, names every column, repeats one or names one that does not exist, or if
             values has another shape.
 
@@ -164,9 +165,8 @@ def _places(dims: Sequence[int | str], names: Names | None) -> Any:
     if not any(isinstance(dim, str) for dim in listed):
         return dims
     if names is None:
-        raise ValueError(
-            f"dims names {listed}, but the mixture has no names of columns: pass a fit of a table, or indices"
-        )
+        first = next(dim for dim in listed if isinstance(dim, str))
+        raise TypeError(f"each of dims must be an integer, not {first!r}: only a fit of a table has names of columns")
     unknown = [dim for dim in listed if isinstance(dim, str) and dim not in names]
     if unknown:
         raise ValueError(f"dims names {unknown[0]!r}, but the columns of the fit are {list(names)}")

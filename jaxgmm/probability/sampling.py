@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxgmm.data.gaps import check_noise_shape
+from jaxgmm.data.gaps import check_noise, check_noise_shape
 from jaxgmm.data.noise import errors
-from jaxgmm.host.arrays import as_floats
+from jaxgmm.host.arrays import as_floats, is_traced
 from jaxgmm.host.checks import as_count, as_key, keyed
 from jaxgmm.model.covariances.dense import as_dense
 from jaxgmm.model.fitted import Fitted, as_mixture
@@ -34,7 +35,8 @@ def sample(key: Array, mixture: Mixture | Fitted, n: int, *, noise: ArrayLike | 
 
     Raises:
         TypeError: if the key is not typed, `mixture` is neither a mixture nor a fit, or n is not an integer.
-        ValueError: if the mixture is a stack, n is negative, or noise is of another shape.
+        ValueError: if the mixture is a stack, n is negative, or noise is of another shape, negative, not
+            finite, or not positive semi-definite.
 
     Example:
         >>> mixture = jaxgmm.make_mixture([0.4, 0.6], [[0.0, 0.0], [4.0, 4.0]], [np.eye(2), np.eye(2)])
@@ -46,6 +48,10 @@ def sample(key: Array, mixture: Mixture | Fitted, n: int, *, noise: ArrayLike | 
     rows, labels = _sample(key, mixture, n)
     if noise is None:
         return rows, labels
+    if not is_traced(noise):
+        noise = check_noise(noise, np.zeros(rows.shape), None)
+        if not np.isfinite(noise).all():
+            raise ValueError("noise must be finite: errors of infinite variance cannot be drawn")
     held = as_floats(noise, "noise", rows).astype(rows.dtype)
     check_noise_shape(held.shape, rows.shape)
     return _with_errors(jax.random.fold_in(key, 1), rows, held), labels

@@ -48,17 +48,26 @@ class View(NamedTuple):
     """Blurred rows as each component sees them.
 
     Attributes:
-        log_components: log N(x; μ_k, Σ_k + S) of the observed values, (K, C); very low where `lost`.
+        level: −½ log|2πT|, (K, C).
+        square: the squared distance ‖y‖², (K, C); that of a row at the end of the dtype where `lost`.
         mean: means of the true rows, (K, D, C).
         spread: their covariances, (D, D, K, C), or variances, (D, K, C); an axis of 1 in place of K where all
             components share them.
         lost: whether the squared distance overflows, (K, C): the log-density counts as −∞.
+        blur: what lay between.
     """
 
-    log_components: Array
+    level: Array
+    square: Array
     mean: Array
     spread: Array
     lost: Array
+    blur: Blur
+
+    @property
+    def log_components(self) -> Array:
+        """Log N(x; μ_k, Σ_k + S) of the observed values, (K, C); very low where `lost`."""
+        return self.level - 0.5 * self.square
 
 
 def is_dense(mixture: Mixture, noise: Array | None) -> bool:
@@ -85,7 +94,7 @@ def look(mixture: Mixture, columns: Array, blur: Blur) -> View:
     level = -0.5 * float(np.log(2 * np.pi)) * n_observed
     formula = mixture.means.T[:, :, None] + shift
     mean = held_at(blur.noise is not None, blur.known[:, None, :], columns[:, None, :], formula)
-    return View(level[None, :] - log_scale - 0.5 * square, jnp.moveaxis(mean, 0, 1), spread, lost)
+    return View(level[None, :] - log_scale, square, jnp.moveaxis(mean, 0, 1), spread, lost, blur)
 
 
 def held_at(errs: bool, known: Array, value: Array, formula: Array) -> Array:
@@ -158,7 +167,10 @@ def shares(mixture: Mixture, view: View) -> Shares:
     log_joint = mixture.log_weights[:, None] + view.log_components
     log_prob = log_sum(weights, jnp.where(view.lost, -jnp.inf, view.log_components), log_joint, axis=0)
     odds = weights * _ratios(is_absent, view, log_prob)
-    log_shares = jnp.where(is_absent, log_weight(odds), jnp.where(is_absent, 0.0, log_joint) - log_prob[None, :])
+    # Less the nearest component's square, or those of a far row would make its weights, and K itself, rounding errors.
+    least = lax.stop_gradient(jnp.min(jnp.where(is_absent, jnp.inf, view.square), axis=0))
+    beside = mixture.log_weights[:, None] + view.level - 0.5 * (view.square - least[None, :])
+    log_shares = jnp.where(is_absent, log_weight(odds), jax.nn.log_softmax(beside, axis=0))
     nowhere = jnp.all(view.lost | is_absent, axis=0)
     return Shares(log_shares, jnp.where(nowhere, -jnp.inf, log_prob), odds)
 
@@ -203,6 +215,24 @@ def _spread(taken: Array, spread: Array, statistic: Statistic) -> Array:
         spread = jnp.moveaxis(jnp.diagonal(spread), -1, 0)
     variances = jnp.sum(taken[None] * spread, axis=-1).T
     return statistic.of_diagonal(variances)
+
+
+def covariances_of(mixture: Mixture, view: View) -> Array:
+    """Covariances of the true rows under each component, (D, D, K, C), to their own digits.
+
+    Σ − Σ T⁻¹ Σ forgets errors that are small beside Σ; S − S T⁻¹ S, the same among observed columns, does not.
+    """
+    spread, blur = as_dense(view.spread, mixture.n_components), view.blur
+    if blur.noise is None or not is_dense(mixture, blur.noise):
+        return spread
+    covariances = jnp.moveaxis(mixture.covs.dense(), 0, -1)[..., None]
+    eye = jnp.eye(covariances.shape[0], dtype=covariances.dtype)[:, :, None, None]
+    noise = blur.noise[:, :, None, :] if blur.noise.ndim == 3 else eye * blur.noise[:, None, None, :]
+    nothing = jnp.zeros_like(jnp.moveaxis(view.mean, 1, 0))
+    sharp = eliminated(_total(covariances, blur), nothing, noise, noise).corner
+    excess = jnp.moveaxis(jnp.diagonal(covariances - noise), -1, 0)
+    seen = (blur.observed[:, None] & blur.observed[None])[:, :, None, :]
+    return jnp.where(seen & (excess[:, None] + excess[None] > 0), sharp, spread)
 
 
 def as_dense(spread: Array, n_components: int) -> Array:
