@@ -170,7 +170,8 @@ def shares(mixture: Mixture, view: View) -> Shares:
     # Less the nearest component's square, or those of a far row would make its weights, and K itself, rounding errors.
     least = lax.stop_gradient(jnp.min(jnp.where(is_absent, jnp.inf, view.square), axis=0))
     beside = mixture.log_weights[:, None] + view.level - 0.5 * (view.square - least[None, :])
-    log_shares = jnp.where(is_absent, log_weight(odds), jax.nn.log_softmax(beside, axis=0))
+    of_others = jax.nn.log_softmax(beside, axis=0) - jnp.log1p(jnp.sum(odds, axis=0))[None, :]
+    log_shares = jnp.where(is_absent, log_weight(odds), of_others)
     nowhere = jnp.all(view.lost | is_absent, axis=0)
     return Shares(log_shares, jnp.where(nowhere, -jnp.inf, log_prob), odds)
 
