@@ -146,9 +146,11 @@ def _bootstrap(
     def drawn(key: Array) -> Any:
         if kind == "parametric":
             # Weights that could not be refused, since they were traced, spoil the refits.
-            plain = jnp.where((data.weights == 1) | (data.weights == 0), data.weights, jnp.nan)
-            key_rows, key_seen = jax.random.split(key)
-            return reweighted(seen_through(data, key_seen, sample(key_rows, mixture, data.x.shape[0])[0]), plain)
+            # A row of which nothing was seen has a weight of 0, whatever it was given.
+            left_out = (data.weights == 0) & jnp.all(jnp.isnan(data.x), axis=1)
+            plain = jnp.where((data.weights == 1) | left_out, data.weights, jnp.nan)
+            true, _ = sample(key, mixture, data.x.shape[0])
+            return reweighted(seen_through(data, jax.random.fold_in(key, 1), true), plain)
         # A weight of 0 stays, and so does one of NaN. The prior was weighed against weights in their own unit.
         drawn = _counts(key, unit * data.weights) / unit
         return reweighted(data, jnp.where(data.weights > 0, drawn, data.weights))
