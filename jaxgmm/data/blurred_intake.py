@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, cast
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -15,11 +14,12 @@ from numpy.typing import ArrayLike
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.conversion import Weighed, as_points, completed, plain, rows_of, seen_rows, weighed
 from jaxgmm.data.gaps import check_gaps, check_noise, check_noise_names, check_noise_shape, without_masks
-from jaxgmm.data.intake import Intake
+from jaxgmm.data.intake import Intake, scaled
+from jaxgmm.data.noise import variances_of
 from jaxgmm.data.protocol import check_no_weights
 from jaxgmm.data.rows import Rows, as_rows
-from jaxgmm.data.scaling import bucket, measure, standardise
-from jaxgmm.host.arrays import Names, as_numbers, as_table, float_dtype, is_traced, names_of
+from jaxgmm.data.scaling import measure
+from jaxgmm.host.arrays import Table, as_numbers, as_table, float_dtype, is_traced, names_of
 from jaxgmm.host.shapes import check_rows
 from jaxgmm.host.weights import as_weights, check_enough_rows
 from jaxgmm.model.families.protocol import Family
@@ -36,9 +36,8 @@ def default_weights(x: Any) -> Any:
     return np.ones(len(x), dtype if dtype == np.float32 else np.float64)
 
 
-def scaled(
-    rows: np.ndarray,
-    names: Names | None,
+def taken(
+    table: Table,
     sample_weight: ArrayLike,
     n_components: int,
     family: Family,
@@ -47,32 +46,21 @@ def scaled(
     """Rows with gaps, scaled on the host as plain rows are, as what a fit is made of.
 
     Args:
-        rows: NaN where a value is missing, (N, D).
-        names: of the columns.
+        table: rows, NaN where a value is missing, (N, D), and the names of their columns.
         sample_weight: of the rows, (N,).
         n_components: K.
         family: whose covariances are fitted.
-        made: makes data of scaled rows (n, D), their weights (n,), both in the fit's dtype, and the units; rows of
-            weight 0 may fill them up.
+        made: makes data of scaled rows; see `scaled`.
 
     Raises:
         TypeError: if the weights hold no real numbers.
         ValueError: if the weights are bad, a value that counts is infinite, a column was never observed, or cannot be
             represented in the rows' dtype, or too few rows count.
     """
-    dtype = float_dtype(rows)
-    weights = check_gaps(rows, as_weights(sample_weight, len(rows)), names)
-    n_counted = int(np.count_nonzero(weights))
-    check_enough_rows(n_counted, n_components)
-    units = measure(rows, weights, family, dtype, names)
-    weight_unit = float(weights.sum() / n_counted)
-    n_rows = bucket(len(rows))
-    padded = np.zeros(n_rows, dtype)
-    padded[: len(rows)] = weights / weight_unit
-    data = made(standardise(rows, weights, units, dtype, n_rows), padded, units)
-    column_weights = weights @ ~np.isnan(rows) if rows.dtype.kind == "f" else np.full(rows.shape[1], weights.sum())
-    held = jax.tree.map(jax.device_put, data)
-    return Intake(held, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
+    weights = check_gaps(table.rows, as_weights(sample_weight, len(table.rows)), table.names)
+    check_enough_rows(int(np.count_nonzero(weights)), n_components)
+    units = measure(table.rows, weights, family, float_dtype(table.rows), table.names)
+    return scaled(table, weights, units, weights @ ~unseen(table.rows, None), made)
 
 
 def seen_in(mixture: Mixture, x: BlurredRows) -> tuple[Mixture, Array, Array]:
@@ -100,7 +88,7 @@ def unseen(x: Any, noise: Any) -> Any:
     gone = x != x
     if noise is None:
         return gone
-    return gone | ((noise if noise.ndim == 2 else noise.diagonal(axis1=1, axis2=2)) == np.inf)
+    return gone | (variances_of(noise) == np.inf)
 
 
 def nothing_seen(x: Any, noise: Any) -> Any:

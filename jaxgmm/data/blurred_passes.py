@@ -16,6 +16,7 @@ from jaxgmm.data.kernels.blurred import Blur, View
 from jaxgmm.data.kernels.patterned import ByFeatures, ByWhitening
 from jaxgmm.data.layouts import Layout
 from jaxgmm.data.masks import by_masks
+from jaxgmm.data.noise import variances_of
 from jaxgmm.data.passes import combine, weighted_sum
 from jaxgmm.data.patterns import Measured, by_patterns, trusted
 from jaxgmm.data.stacked import stacked_pass
@@ -34,7 +35,7 @@ def seen_of(x: Array, weights: Array, noise: Array | None) -> tuple[Array, Array
     if noise is None:
         variances = jnp.zeros((), x.dtype)
     else:
-        variances = noise if noise.ndim == 2 else jnp.diagonal(noise, axis1=-2, axis2=-1)
+        variances = variances_of(noise)
         observed = observed & (variances != jnp.inf)
     sound = jnp.isfinite(jnp.sum(jnp.where(observed, x**2 + variances, 0.0), axis=-1))
     observed = observed & ((weights != 0) | sound)[:, None]

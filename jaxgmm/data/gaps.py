@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgmm.data.noise import variances_of
 from jaxgmm.host.arrays import Names, as_numbers, column_label, names_of
 from jaxgmm.host.cautions import caution
 from jaxgmm.numerics.factors import asymmetric
@@ -103,7 +104,7 @@ def check_noise(noise: Any, x: np.ndarray, names: Names | None) -> np.ndarray:
     """
     array = np.asarray(as_numbers(without_masks(noise), "noise")).astype(np.float64)
     check_noise_shape(array.shape, x.shape)
-    variances = array if array.ndim == 2 else np.diagonal(array, axis1=1, axis2=2)
+    variances = variances_of(array)
     observed = ~np.isnan(x)
     bad = observed & ~(variances >= 0)
     if bad.any():

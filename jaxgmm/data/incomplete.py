@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
-from jaxgmm.data.blurred_intake import default_weights, scaled, seen_in
+from jaxgmm.data.blurred_intake import default_weights, seen_in, taken
 from jaxgmm.data.conversion import converted, ordered
 from jaxgmm.data.gaps import without_masks
 from jaxgmm.data.intake import Intake, intake
 from jaxgmm.data.layouts import Layout, layout_of
 from jaxgmm.data.patterns import Measured
-from jaxgmm.data.protocol import check_no_weights
+from jaxgmm.data.protocol import check_no_weights, is_data
+from jaxgmm.data.rows import Rows
 from jaxgmm.host.arrays import as_table, is_traced
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
@@ -62,6 +64,17 @@ class Incomplete(BlurredRows):
             object.__setattr__(self, "weights", default_weights(self.x))
 
 
+@functools.singledispatch
+def with_gaps(x: Any) -> Any:
+    """Rows as data in which NaN is missing: arrays, tables and plain `Rows` as `Incomplete`, other data as they are."""
+    return x if is_data(x) else Incomplete(x)
+
+
+@with_gaps.register
+def _(x: Rows) -> Any:
+    return Incomplete(x.x, x.weights)
+
+
 def laid_out(x: np.ndarray) -> Layout | None:
     """The layout of rows (N, D), NaN where a value is missing; None where passes row by row do as well."""
     return layout_of(~np.isnan(x)) if x.size * x.shape[1] >= _LEAST_WORK else None
@@ -82,9 +95,9 @@ def _(data: Incomplete) -> Incomplete:
 @intake.register
 def _(x: Incomplete, sample_weight: ArrayLike | None, n_components: int, family: Family) -> Intake:
     check_no_weights(sample_weight)
-    rows, names = as_table(without_masks(x.x))
+    table = as_table(without_masks(x.x))
 
     def made(z: np.ndarray, weights: np.ndarray, units: Units) -> Incomplete:
         return Incomplete(z, weights, laid_out(z))
 
-    return scaled(rows, names, x.weights, n_components, family, made)
+    return taken(table, x.weights, n_components, family, made)

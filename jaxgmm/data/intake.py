@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -74,15 +75,35 @@ def _(x: Table, sample_weight: ArrayLike | None, n_components: int, family: Fami
     rows, names = x
     dtype = float_dtype(rows)
     weights, units = weigh(rows, sample_weight, n_components, family, dtype, names)
+    return scaled(x, weights, units, np.full(rows.shape[1], weights.sum()), lambda z, held, _: Rows(z, held))
+
+
+def scaled(
+    table: Table,
+    weights: np.ndarray,
+    units: Units,
+    column_weights: np.ndarray,
+    made: Callable[[Any, Any, Units], Data],
+) -> Intake:
+    """Rows of a table, measured and checked, as what a fit is made of.
+
+    Args:
+        table: the rows, (N, D), and their names.
+        weights: of the rows, (N,), in the user's unit.
+        units: of the columns.
+        column_weights: Σw of the rows in which each column was observed, (D,).
+        made: makes data, a pytree, of scaled rows (n, D), their weights (n,), both in the fit's dtype, and the units;
+            rows of weight 0 may fill them up.
+    """
+    rows, dtype = table.rows, float_dtype(table.rows)
     n_counted = int(np.count_nonzero(weights))
     # Weights of average 1 keep float32 away from its limits.
     weight_unit = float(weights.sum() / n_counted)
     n_rows = bucket(len(rows))
     padded = np.zeros(n_rows, dtype)
     padded[: len(rows)] = weights / weight_unit
-    data = Rows(jax.device_put(standardise(rows, weights, units, dtype, n_rows)), jax.device_put(padded))
-    column_weights = np.full(rows.shape[1], weights.sum())
-    return Intake(data, units, weight_unit, column_weights, n_counted, len(rows), dtype, names)
+    data = jax.tree.map(jax.device_put, made(standardise(rows, weights, units, dtype, n_rows), padded, units))
+    return Intake(data, units, weight_unit, column_weights, n_counted, len(rows), dtype, table.names)
 
 
 @intake.register

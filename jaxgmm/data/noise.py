@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -9,9 +11,9 @@ from jaxgmm.numerics.factors import cholesky
 from jaxgmm.numerics.linalg import product
 
 
-def variances_of(noise: Array) -> Array:
-    """The variances of errors, (N, D), from these or from covariances, (N, D, D)."""
-    return noise if noise.ndim == 2 else jnp.diagonal(noise, axis1=1, axis2=2)
+def variances_of(noise: Any) -> Any:
+    """The variances of errors, (N, D), from these or from covariances, (N, D, D), in NumPy or JAX."""
+    return noise if noise.ndim == 2 else noise.diagonal(axis1=1, axis2=2)
 
 
 def errors(normal: Array, noise: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxgmm.data.blurred import BlurredRows
-from jaxgmm.data.blurred_intake import default_weights, errors_of, nothing_seen, scaled, seen_in
+from jaxgmm.data.blurred_intake import default_weights, errors_of, nothing_seen, seen_in, taken
 from jaxgmm.data.conversion import converted
 from jaxgmm.data.gaps import check_noise, check_noise_names, without_masks
 from jaxgmm.data.intake import Intake, intake
@@ -18,7 +18,7 @@ from jaxgmm.data.layouts import Layout
 from jaxgmm.data.noise import variances_of
 from jaxgmm.data.patterns import Measured
 from jaxgmm.data.protocol import check_no_weights
-from jaxgmm.host.arrays import as_table
+from jaxgmm.host.arrays import Table, as_table
 from jaxgmm.model.families.protocol import Family
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.units import Units
@@ -78,11 +78,11 @@ def _(x: Noisy, sample_weight: ArrayLike | None, n_components: int, family: Fami
     rows, names = as_table(without_masks(x.x))
     check_noise_names(x.noise, x.x)
     noise = check_noise(x.noise, rows, names)
-    rows = np.where(np.isinf(noise if noise.ndim == 2 else np.diagonal(noise, axis1=1, axis2=2)), np.nan, rows)
+    table = Table(np.where(np.isinf(variances_of(noise)), np.nan, rows), names)
 
     def made(z: np.ndarray, weights: np.ndarray, units: Units) -> Noisy:
         scale, held = np.asarray(units.scale), np.zeros((len(z), *noise.shape[1:]), z.dtype)
         held[: len(rows)] = noise / (scale**2 if noise.ndim == 2 else scale[:, None] * scale)
         return Noisy(z, held, weights)
 
-    return scaled(rows, names, x.weights, n_components, family, made)
+    return taken(table, x.weights, n_components, family, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxgmm.data.blurred import BlurredRows
+from jaxgmm.data.noise import variances_of
 from jaxgmm.fitting.visits import Visit, Whitening
 from jaxgmm.model.mixture import Mixture
 
@@ -39,8 +40,7 @@ def visit_blurred(
         observed, total = ~np.isnan(x), np.broadcast_to(covariances, (len(part), *covariances.shape))
         if data.noise is not None:
             error = np.asarray(data.noise)[part].astype(np.float64)
-            variances = error if error.ndim == 2 else np.diagonal(error, axis1=1, axis2=2)
-            observed = observed & np.isfinite(variances)
+            observed = observed & np.isfinite(variances_of(error))
             seen = observed[:, :, None] & observed[:, None, :]
             error = np.where(observed, error, 0.0)[:, :, None] * eye if error.ndim == 2 else np.where(seen, error, 0.0)
             total = total + error[:, None]

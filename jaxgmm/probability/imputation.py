@@ -10,8 +10,7 @@ from jax import Array
 
 from jaxgmm.data.blurred import BlurredRows
 from jaxgmm.data.conversion import as_data, plain
-from jaxgmm.data.incomplete import Incomplete
-from jaxgmm.data.protocol import is_data
+from jaxgmm.data.incomplete import with_gaps
 from jaxgmm.host.arrays import is_traced
 from jaxgmm.host.checks import as_key
 from jaxgmm.host.filling import filled
@@ -63,7 +62,7 @@ def conditional_moments(mixture: Mixture | Fitted, x: Any) -> ConditionalMoments
         >>> jaxgmm.conditional_moments(mixture, [[2.0, np.nan]]).mean.tolist()
         [[2.0, 1.0]]
     """
-    return ConditionalMoments(*_true_rows(*as_data(mixture, _with_gaps(x), needs=("true_rows",))))
+    return ConditionalMoments(*_true_rows(*as_data(mixture, with_gaps(x), needs=("true_rows",))))
 
 
 def denoise(mixture: Mixture | Fitted, x: Any) -> ConditionalMoments:
@@ -120,18 +119,11 @@ def impute(mixture: Mixture | Fitted, x: Any, *, key: Array | None = None) -> An
         >>> jaxgmm.impute(mixture, [[2.0, np.nan]]).tolist()
         [[2.0, 1.0]]
     """
-    data = _with_gaps(x)
+    data = with_gaps(x)
     known, rows = as_data(mixture, data, needs=("true_rows", "drawn"))
     whole = _means(known, rows) if key is None else _drawn(as_key(key), known, rows)
     given = plain(data)
     return whole if is_traced(whole, given) else filled(given, np.asarray(whole), np.isnan(np.asarray(rows.x)))
-
-
-def _with_gaps(x: Any) -> Any:
-    """Rows as data in which NaN is missing: arrays, tables and plain `Rows` as `Incomplete`, other data as they are."""
-    if isinstance(x, BlurredRows):
-        return x
-    return Incomplete(plain(x), x.weights) if is_data(x) and plain(x) is not x else x if is_data(x) else Incomplete(x)
 
 
 @program()

@@ -18,9 +18,7 @@ from jaxgmm.sklearn.conversion import from_sklearn
 from jaxgmm.sklearn.estimator import GaussianMixture
 from jaxgmm.sklearn.rows import as_rows, in_bucket, key_of
 
-_OF_THE_FIT = (
-    *("n_components", "covariance_type", "tol", "reg_covar", "max_iter", "n_init", "init_params", "random_state"),
-)
+_OF_THE_FIT = "n_components covariance_type tol reg_covar max_iter n_init init_params random_state".split()
 """The parameters that say how the mixture is fitted: those of `GaussianMixture`."""
 
 

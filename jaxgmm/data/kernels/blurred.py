@@ -123,7 +123,7 @@ def _total(covariances: Array, blur: Blur) -> Array:
     eye = jnp.eye(covariances.shape[0], dtype=covariances.dtype)[:, :, None, None]
     total = covariances
     if blur.noise is not None:
-        noise = blur.noise[:, :, None, :] if blur.noise.ndim == 3 else eye * blur.noise[:, None, None, :]
+        noise = _as_covariances(blur.noise)
         total = total + noise
     both = blur.observed[:, None, :] & blur.observed[None, :, :]
     return jnp.where(both[:, :, None, :], total, eye)
@@ -218,6 +218,13 @@ def _spread(taken: Array, spread: Array, statistic: Statistic) -> Array:
     return statistic.of_diagonal(variances)
 
 
+def _as_covariances(noise: Array) -> Array:
+    """Covariances of errors, (D, D, 1, C), from variances (D, C) or covariances (D, D, C)."""
+    if noise.ndim == 2:
+        noise = noise[:, None] * jnp.eye(noise.shape[0], dtype=noise.dtype)[:, :, None]
+    return noise[:, :, None]
+
+
 def covariances_of(mixture: Mixture, view: View) -> Array:
     """Covariances of the true rows under each component, (D, D, K, C), to their own digits.
 
@@ -227,8 +234,7 @@ def covariances_of(mixture: Mixture, view: View) -> Array:
     if blur.noise is None or not is_dense(mixture, blur.noise):
         return spread
     covariances = jnp.moveaxis(mixture.covs.dense(), 0, -1)[..., None]
-    eye = jnp.eye(covariances.shape[0], dtype=covariances.dtype)[:, :, None, None]
-    noise = blur.noise[:, :, None, :] if blur.noise.ndim == 3 else eye * blur.noise[:, None, None, :]
+    noise = _as_covariances(blur.noise)
     nothing = jnp.zeros_like(jnp.moveaxis(view.mean, 1, 0))
     sharp = eliminated(_total(covariances, blur), nothing, noise, noise).corner
     excess = jnp.moveaxis(jnp.diagonal(covariances - noise), -1, 0)

@@ -39,6 +39,10 @@ class Algebra(NamedTuple):
     inverse: Array
     constant: Array
 
+    def precision(self) -> Array:
+        """Σ_OO⁻¹, 0 in unobserved columns and rows, (G, M, D, D)."""
+        return product("gmai,gmaj->gmij", self.inverse, self.inverse)
+
     def spread(self) -> Array:
         """Covariances of the true rows, Σ − Σ_O·ᵀ Σ_OO⁻¹ Σ_O·, (G, M, D, D); 0 where a column was observed."""
         half = product("gmai,mij->gmaj", self.inverse, self.covariances)
@@ -94,7 +98,7 @@ class ByFeatures(NamedTuple):
     @classmethod
     def of(cls, known: Algebra) -> ByFeatures:
         """The kernel, prepared."""
-        precision = product("gmai,gmaj->gmij", known.inverse, known.inverse)
+        precision = known.precision()
         pulled = jnp.sum(precision * known.means[None, :, None, :], axis=-1)
         constant = known.constant - 0.5 * jnp.sum(pulled * known.means[None], axis=-1)
         first, second = (index[: -known.means.shape[1] - 1] for index in quadratic.PAIRS.indices(known.means.shape[1]))
@@ -117,11 +121,13 @@ class ByFeatures(NamedTuple):
     def within(raw: Array, known: Algebra) -> Within:
         """What sums for each pattern, (G, M, F), tell."""
         n_features = known.means.shape[1]
-        read = lambda held: quadratic.read(held.T, jnp.zeros(()), quadratic.PAIRS, n_features, DENSE)  # noqa: E731
-        seen: Moments = jax.vmap(read)(raw)
+
+        def read(held: Array) -> Moments:
+            return quadratic.read(held.T, jnp.zeros(()), quadratic.PAIRS, n_features, DENSE)
+
+        seen = jax.vmap(read)(raw)
         shift = jnp.where(known.observed[:, None], seen.mean - known.means[None], 0.0)
-        precision = product("gmai,gmaj->gmij", known.inverse, known.inverse)
-        gain = product("mij,gmjl->gmil", known.covariances, precision)
+        gain = product("mij,gmjl->gmil", known.covariances, known.precision())
         filling = jnp.where(known.observed[:, None, :, None], jnp.eye(n_features)[None, None], gain)
         return Within(seen.mass, shift, seen.scatter, filling)
 
